@@ -1,1 +1,20 @@
-//! Placeholder.
+#![doc = include_str!("../README.md")]
+
+pub mod admin;
+mod cli;
+mod config;
+mod context;
+pub mod http;
+pub mod metrics;
+pub mod nats;
+pub mod postgres;
+mod process;
+mod secret;
+pub mod shutdown;
+pub mod telemetry;
+
+pub use cli::{Configure, check, main, parse};
+pub use config::{Config, LogFormat, Logging};
+pub use context::Context;
+pub use process::{EXIT_CONFIG, EXIT_FAILURE, EXIT_LOOP, Process, once, run};
+pub use secret::Secret;
