@@ -1,0 +1,71 @@
+//! A nats-server of the test's own, with the platform's streams.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chassis::Context;
+use tokio_util::sync::CancellationToken;
+
+use crate::folder;
+
+/// A running nats-server; stops when dropped.
+#[derive(Debug)]
+pub struct Nats {
+    /// Where it is, with its password.
+    pub url: String,
+    // Dropped in this order: first the server, then its folder.
+    server: sandbox::servers::Nats,
+    _folder: Folder,
+}
+
+/// Removes itself.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What stays goes with the binary's folder.
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// Starts a nats-server and declares the streams.
+///
+/// # Panics
+/// When nats-server cannot be found or started.
+pub async fn nats() -> Nats {
+    static N_SERVERS: AtomicU64 = AtomicU64::new(0);
+    crate::logs();
+    let number = N_SERVERS.fetch_add(1, Ordering::Relaxed);
+    let path = folder::folder().join(format!("nats-{number}"));
+    let server = sandbox::servers::Nats::start(&path)
+        .await
+        .unwrap_or_else(|error| panic!("tests need nats-server: {error:#}"));
+    let nats = Nats { url: server.url(), server, _folder: Folder(path) };
+    let jetstream = async_nats::jetstream::new(nats.client().await);
+    bus::streams::ensure(&jetstream).await.expect("the streams can be declared");
+    nats
+}
+
+impl Nats {
+    /// A new connection.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub async fn client(&self) -> async_nats::Client {
+        chassis::nats::connect(&self.url, "test").await.expect("the test's own server answers")
+    }
+
+    /// Process id of the server.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.server.pid()
+    }
+}
+
+/// A context as a service gets it, with a connection and a shutdown token of its own.
+///
+/// Cancel `context.shutdown()` and await `context.drain(…)` at the end of the test; assert that both went well.
+pub async fn context(nats: &Nats) -> Context {
+    Context::new(nats.client().await, CancellationToken::new())
+}
