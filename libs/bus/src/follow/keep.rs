@@ -1,0 +1,82 @@
+//! What goes on beside reading: purging what was applied, measuring the lag, and noticing that
+//! the stream is not what it was.
+
+use std::time::Duration;
+
+use async_nats::jetstream::stream::{Info, Stream};
+use proto_events::subjects::StreamKind;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Follow;
+use crate::cursor::{Place, visible_change};
+use crate::{metrics, pause};
+
+/// How often the stream is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Runs until `changed`, or cancels it when the stream has changed.
+pub(super) async fn keep(
+    follow: Follow,
+    stream: Stream,
+    at: watch::Receiver<Place>,
+    changed: CancellationToken,
+) {
+    let mut purged = 0;
+    while !changed.is_cancelled() {
+        // Read before looking: the place may only be behind what the stream says.
+        let place = *at.borrow();
+        tokio::select! {
+            () = changed.cancelled() => return,
+            same = look(&follow, &stream, &place, &mut purged) => if !same {
+                changed.cancel();
+            },
+        }
+        pause::sleep(LOOK_EVERY, &changed).await;
+    }
+}
+
+/// False if the stream is not the one the place is in. Trouble is no answer: the feed has it too.
+async fn look(follow: &Follow, stream: &Stream, place: &Place, purged: &mut u64) -> bool {
+    let info = match stream.get_info().await {
+        Ok(info) => info,
+        Err(error) => {
+            tracing::debug!(error = crate::chain(&error), "the stream cannot be looked at");
+            return true;
+        }
+    };
+    if visible_change(place, &info).is_some() {
+        return false;
+    }
+    measure(follow, place, &info);
+    if follow.stream.kind == StreamKind::Commands && place.sequence > *purged {
+        purge(follow, stream, place, purged).await;
+    }
+    true
+}
+
+/// With a filter this counts other readers' messages too, until the next own one.
+fn measure(follow: &Follow, place: &Place, info: &Info) {
+    let lag = info.state.last_sequence.saturating_sub(place.sequence);
+    let lag = i64::try_from(lag).unwrap_or(i64::MAX);
+    metrics::CURSOR_LAG.with_label_values(&[follow.reader]).set(lag);
+}
+
+/// Removes what was applied, so that a full stream means commands that wait, not commands that
+/// are done. The message at the place stays: it is the witness of [`crate::cursor`].
+async fn purge(follow: &Follow, stream: &Stream, place: &Place, purged: &mut u64) {
+    let request = stream.purge().sequence(place.sequence);
+    let request = match follow.filter {
+        Some(filter) => request.filter(filter),
+        None => request,
+    };
+    match request.await {
+        Ok(_) => *purged = place.sequence,
+        Err(error) => tracing::warn!(
+            reader = follow.reader,
+            error = crate::chain(&error),
+            "what {} has applied is not purged yet",
+            follow.reader
+        ),
+    }
+}
