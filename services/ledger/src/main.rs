@@ -1,1 +1,5 @@
-fn main() {}
+//! The ledger: the only writer of money.
+
+fn main() -> std::process::ExitCode {
+    chassis::main("ledger", ledger::migrate, ledger::serve)
+}

@@ -1,0 +1,106 @@
+//! Answers questions about accounts and transfers from what Postgres has committed.
+
+use bus::answer::Failure;
+use bytes::Bytes;
+use chassis::Context;
+use primitives::{AccountId, TransferId};
+use prost::Message;
+use proto_events::convert::{self, Malformed, WireId};
+use proto_events::ledger::v1 as wire;
+use proto_events::subjects::ledger as subjects;
+use sqlx::PgPool;
+use sqlx::pool::PoolConnection;
+
+use crate::store::read::{self, Page};
+use crate::wire::{print_movement, read_kind};
+use crate::{ORIGIN, store};
+
+/// The most movements on one page.
+const MOVEMENTS_MAX: u32 = 100;
+
+/// Spawns one loop a question; replicas share the questions.
+pub(crate) fn spawn(context: &Context, pool: &PgPool) {
+    /// One loop: its name, its subject, and what answers.
+    macro_rules! spawn {
+        ($name:literal, $subject:expr, $answer:ident) => {{
+            let pool = pool.clone();
+            let handler = move |payload| {
+                let pool = pool.clone();
+                async move { $answer(&pool, payload).await }
+            };
+            let serving =
+                bus::answer::serve(context.nats(), $subject, ORIGIN, context.shutdown(), handler);
+            context.spawn($name, async move { Ok(serving.await?) });
+        }};
+    }
+    spawn!("ledger balances", subjects::GET_BALANCE, balance);
+    spawn!("ledger transfers", subjects::GET_TRANSFER, transfer);
+    spawn!("ledger movements", subjects::LIST_MOVEMENTS, movements);
+}
+
+async fn balance(pool: &PgPool, payload: Bytes) -> Result<Vec<u8>, Failure> {
+    let query = wire::GetBalance::decode(payload).map_err(Failure::new)?;
+    let account_id = AccountId::read("account_id", &query.account_id).map_err(Failure::new)?;
+    let mut conn = acquire(pool).await?;
+    let account = read::account(&mut conn, account_id).await.map_err(Failure::new)?;
+    let balance = account.map_or_else(wire::Balance::default, |it| {
+        // Below zero only for the ledger's own accounts, which nobody can spend from.
+        let balance_minor = u64::try_from(it.balance_minor()).unwrap_or(0);
+        wire::Balance {
+            found: true,
+            balance_minor,
+            available_minor: balance_minor,
+            currency: it.currency.to_string(),
+            frozen: it.frozen,
+        }
+    });
+    Ok(balance.encode_to_vec())
+}
+
+async fn transfer(pool: &PgPool, payload: Bytes) -> Result<Vec<u8>, Failure> {
+    let query = wire::GetTransfer::decode(payload).map_err(Failure::new)?;
+    let account_id = AccountId::read("account_id", &query.account_id).map_err(Failure::new)?;
+    let transfer_id = TransferId::read("transfer_id", &query.transfer_id).map_err(Failure::new)?;
+    let mut conn = acquire(pool).await?;
+    let found = read::movement(&mut conn, account_id, transfer_id).await.map_err(Failure::new)?;
+    let movement = found.map(|it| print_movement(account_id, it));
+    Ok(wire::Transfer { movement }.encode_to_vec())
+}
+
+async fn movements(pool: &PgPool, payload: Bytes) -> Result<Vec<u8>, Failure> {
+    let query = wire::ListMovements::decode(payload).map_err(Failure::new)?;
+    let page = read_page(&query).map_err(Failure::new)?;
+    let mut conn = acquire(pool).await?;
+    let mut found = read::movements(&mut conn, &page).await.map_err(Failure::new)?;
+    // One more was asked for than is shown: whether it exists says whether there are older ones.
+    let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let movements = found.into_iter().map(|it| print_movement(page.account_id, it)).collect();
+    Ok(wire::Movements { movements, more }.encode_to_vec())
+}
+
+fn read_page(query: &wire::ListMovements) -> Result<Page, Malformed> {
+    if !(1..=MOVEMENTS_MAX).contains(&query.limit) {
+        return Err(Malformed { field: "limit", expected: "1 to 100" });
+    }
+    let is_debit = match wire::Direction::try_from(query.direction) {
+        Ok(wire::Direction::Unspecified) => None,
+        Ok(wire::Direction::Debit) => Some(true),
+        Ok(wire::Direction::Credit) => Some(false),
+        Err(_) => return Err(Malformed { field: "direction", expected: "a direction" }),
+    };
+    Ok(Page {
+        account_id: AccountId::read("account_id", &query.account_id)?,
+        limit: i64::from(query.limit).saturating_add(1),
+        before_position: (query.before_position != 0).then_some(query.before_position),
+        kind: read_kind(query.kind)?,
+        is_debit,
+        from: convert::moment(query.from_us),
+        to: convert::moment(query.to_us),
+    })
+}
+
+async fn acquire(pool: &PgPool) -> Result<PoolConnection<sqlx::Postgres>, Failure> {
+    pool.acquire().await.map_err(|source| Failure::new(store::Error::Connect(source)))
+}

@@ -1,0 +1,22 @@
+//! The ledger against real Postgres and a real nats-server, as its askers see it.
+
+#[cfg(test)]
+mod audit;
+#[cfg(test)]
+mod contention;
+#[cfg(test)]
+mod damage;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod history;
+#[cfg(test)]
+mod idempotency;
+#[cfg(test)]
+mod posting;
+#[cfg(test)]
+mod recovery;
+#[cfg(test)]
+mod refinement;
+#[cfg(test)]
+mod roles;
