@@ -1,0 +1,61 @@
+//! Shows how many deposits stand in each state and how much waits for a person.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use prometheus::{IntGaugeVec, register_int_gauge_vec};
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::desk::chain;
+use crate::store::{self, deposits, webhooks};
+
+/// How often they are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
+/// Every state that is shown; credited deposits only grow in number, so they are not counted.
+const STATES: [&str; 7] =
+    ["initiated", "pending", "confirming", "paid", "failed", "abandoned", "review"];
+
+static IN_STATE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    register_int_gauge_vec!(
+        "payments_in_state",
+        "Deposits by state, without the credited ones.",
+        &["state"]
+    )
+    .expect("the name is registered here only")
+});
+
+static PARKED: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    register_int_gauge_vec!(
+        "payments_parked",
+        "What waits for a person: deposits in review, and webhooks that do not fit.",
+        &["what"]
+    )
+    .expect("the name is registered here only")
+});
+
+/// Runs until `shutdown`.
+pub(crate) async fn run(pool: PgPool, shutdown: CancellationToken) -> anyhow::Result<()> {
+    loop {
+        if let Err(error) = count(&pool).await {
+            tracing::warn!(error = chain(&error), "failed to count deposits");
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(COUNT_EVERY) => {}
+        }
+    }
+}
+
+async fn count(pool: &PgPool) -> Result<(), store::Error> {
+    let counts = deposits::count(pool).await?;
+    for state in STATES {
+        let n_deposits = counts.iter().find(|it| it.state == state).map_or(0, |it| it.n_deposits);
+        IN_STATE.with_label_values(&[state]).set(n_deposits);
+        if state == "review" {
+            PARKED.with_label_values(&["deposit"]).set(n_deposits);
+        }
+    }
+    PARKED.with_label_values(&["webhook"]).set(webhooks::count_parked(pool).await?);
+    Ok(())
+}

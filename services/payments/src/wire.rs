@@ -1,0 +1,191 @@
+//! The wire to what the rules know, and back.
+
+use primitives::{AccountId, Amount, Currency, DepositId, RequestKey, System, Timestamp};
+use prost::Message as _;
+use proto_events::convert::{self, Malformed, WireId as _};
+use proto_events::payments::v1::{
+    DepositCredited, DepositParked, DepositRefusal, DepositStarted, DepositStatus, StartDeposit,
+};
+use proto_events::{ledger, payments, subjects};
+use sha2::{Digest as _, Sha256};
+use url::Url;
+
+use crate::config::is_web_address;
+use crate::lifecycle::{Answer, Deposit, Shown, State};
+use crate::reference::Reference;
+
+/// The longest address that is handed to Paystack: the longest that mail can have.
+const EMAIL_CHARS_MAX: usize = 254;
+/// The longest place to come back to.
+const CALLBACK_CHARS_MAX: usize = 2_048;
+
+/// A [`StartDeposit`] that means something.
+#[derive(Debug, Clone)]
+pub(crate) struct Start {
+    pub(crate) deposit_id: DepositId,
+    pub(crate) account_id: AccountId,
+    pub(crate) email: String,
+    pub(crate) amount: Amount,
+    pub(crate) currency: Currency,
+    pub(crate) callback_url: Option<String>,
+    pub(crate) request_key: Option<RequestKey>,
+    pub(crate) request_digest: [u8; 32],
+    pub(crate) deadline_at: Option<Timestamp>,
+}
+
+/// Reads a command.
+pub(crate) fn start(payload: &[u8]) -> Result<Start, Malformed> {
+    let wire = StartDeposit::decode(payload)
+        .map_err(|_| Malformed { field: "payload", expected: "a StartDeposit" })?;
+    // Neither Postgres nor Paystack takes a NUL, and an address has no blanks.
+    let is_address = (3..=EMAIL_CHARS_MAX).contains(&wire.email.len())
+        && wire.email.contains('@')
+        && !wire.email.contains(|c: char| c.is_whitespace() || c.is_control());
+    if !is_address {
+        return Err(Malformed { field: "email", expected: "an address" });
+    }
+    Ok(Start {
+        deposit_id: DepositId::read("deposit_id", &wire.deposit_id)?,
+        account_id: AccountId::read("account_id", &wire.account_id)?,
+        amount: convert::amount("amount_minor", wire.amount_minor)?,
+        currency: convert::currency("currency", &wire.currency)?,
+        callback_url: callback(wire.callback_url)?,
+        request_key: convert::request_key("request_key", &wire.request_key)?,
+        request_digest: convert::digest("request_digest", &wire.request_digest)?,
+        deadline_at: convert::moment(wire.deadline_at_us),
+        email: wire.email,
+    })
+}
+
+fn callback(text: String) -> Result<Option<String>, Malformed> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let is_good = text.len() <= CALLBACK_CHARS_MAX
+        && !text.contains(|c: char| c.is_whitespace() || c.is_control())
+        && Url::parse(&text).is_ok_and(|url| is_web_address(&url));
+    if is_good {
+        Ok(Some(text))
+    } else {
+        Err(Malformed { field: "callback_url", expected: "a URL" })
+    }
+}
+
+/// What somebody who waits for a checkout is told.
+pub(crate) fn started(answer: &Answer, is_replay: bool) -> Vec<u8> {
+    match answer {
+        Answer::Checkout(reference, checkout) => DepositStarted {
+            refusal: DepositRefusal::Unspecified.into(),
+            replayed: is_replay,
+            reference: reference.to_string(),
+            authorization_url: checkout.authorization_url.clone(),
+            access_code: checkout.access_code.clone(),
+        }
+        .encode_to_vec(),
+        Answer::Unavailable => refused(DepositRefusal::ProviderUnavailable.into(), false),
+    }
+}
+
+/// A no.
+pub(crate) fn refused(refusal: i32, is_replay: bool) -> Vec<u8> {
+    DepositStarted { refusal, replayed: is_replay, ..DepositStarted::default() }.encode_to_vec()
+}
+
+/// What a deposit looks like to its owner, under the reference that was asked for.
+pub(crate) fn shown(deposit: &Deposit, reference: &Reference) -> Vec<u8> {
+    let status = match deposit.shown() {
+        Shown::Pending => DepositStatus::Pending,
+        Shown::Success => DepositStatus::Success,
+        Shown::Failed => DepositStatus::Failed,
+        Shown::Abandoned => DepositStatus::Abandoned,
+        Shown::Review => DepositStatus::Review,
+    };
+    payments::v1::Deposit {
+        found: true,
+        reference: reference.to_string(),
+        status: status.into(),
+        amount_minor: deposit.amount.minor(),
+        currency: deposit.currency.to_string(),
+        created_at_us: deposit.created_at.micros(),
+        paid_at_us: convert::moment_us(deposit.paid.as_ref().map(|it| it.paid_at)),
+    }
+    .encode_to_vec()
+}
+
+/// Nothing of that name, or nobody's business.
+pub(crate) fn not_found() -> Vec<u8> {
+    payments::v1::Deposit::default().encode_to_vec()
+}
+
+/// The command that credits a paid deposit. Asking it again asks for the same transfer.
+pub(crate) fn credit(deposit: &Deposit, reference: &Reference) -> ledger::v1::Command {
+    let debit = AccountId::system(System::PaystackClearing, deposit.currency);
+    let mut transfer = ledger::v1::PostTransfer {
+        transfer_id: deposit.credit_transfer_id.to_bytes(),
+        kind: ledger::v1::TransferKind::Deposit.into(),
+        debit_account_id: debit.to_bytes(),
+        credit_account_id: deposit.account_id.to_bytes(),
+        amount_minor: deposit.amount.minor(),
+        currency: deposit.currency.to_string(),
+        reference: reference.to_string(),
+        ..ledger::v1::PostTransfer::default()
+    };
+    transfer.request_digest = content_digest(&transfer).to_vec().into();
+    ledger::v1::Command {
+        // Never too late: the money is there.
+        deadline_at_us: 0,
+        body: Some(ledger::v1::command::Body::PostTransfer(transfer)),
+    }
+}
+
+/// SHA-256 of what moves, from where to where and why; every field of known or said length.
+fn content_digest(transfer: &ledger::v1::PostTransfer) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(b"deposit");
+    hash.update(&transfer.debit_account_id);
+    hash.update(&transfer.credit_account_id);
+    hash.update(transfer.amount_minor.to_be_bytes());
+    for text in [&transfer.currency, &transfer.reference] {
+        hash.update(text.len().to_be_bytes());
+        hash.update(text);
+    }
+    hash.finalize().into()
+}
+
+/// The announcement that a wallet was credited.
+pub(crate) fn credited(deposit: &Deposit) -> (&'static str, Vec<u8>) {
+    let event = DepositCredited {
+        deposit_id: deposit.deposit_id.to_bytes(),
+        account_id: deposit.account_id.to_bytes(),
+        transfer_id: deposit.credit_transfer_id.to_bytes(),
+        amount_minor: deposit.amount.minor(),
+        currency: deposit.currency.to_string(),
+        reference: paid_reference(deposit).to_string(),
+    };
+    (subjects::payments::DEPOSIT_CREDITED, event.encode_to_vec())
+}
+
+/// The announcement that a person must look.
+pub(crate) fn parked(deposit: &Deposit) -> (&'static str, Vec<u8>) {
+    let reason = match &deposit.state {
+        State::Review(reason) => reason.code(),
+        State::Initiated
+        | State::Pending
+        | State::Confirming { .. }
+        | State::Paid
+        | State::Credited
+        | State::Failed
+        | State::Abandoned => String::new(),
+    };
+    let event = DepositParked {
+        deposit_id: deposit.deposit_id.to_bytes(),
+        reference: paid_reference(deposit).to_string(),
+        reason,
+    };
+    (subjects::payments::DEPOSIT_PARKED, event.encode_to_vec())
+}
+
+/// The reference that was paid, or else the one under way.
+pub(crate) fn paid_reference(deposit: &Deposit) -> &Reference {
+    deposit.paid.as_ref().map_or(&deposit.attempt.reference, |it| &it.reference)
+}

@@ -1,0 +1,143 @@
+//! The other side of the wire: reads `CMD_LEDGER` as the ledger does, decides by the ledger's own
+//! rules, and keeps what it was asked.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bus::follow::{Answer, Delivery, Follow, HandleError, Handler};
+use ledger_core::{Account, Body, Books, Command, Head, Transfer, TransferKind, Verdict};
+use primitives::{AccountId, Currency, System, Timestamp};
+use prost::Message as _;
+use proto_events::convert::{self, WireId};
+use proto_events::{ledger::v1 as wire, subjects};
+use sqlx::PgConnection;
+
+/// The books, and what the stand-in was told to do.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    books: Books,
+    /// It decides, and its answers are lost.
+    pub(crate) is_silent: bool,
+    /// How often it was asked to post.
+    pub(crate) n_asked: usize,
+}
+
+/// A ledger of the test's own.
+#[derive(Debug, Clone)]
+pub(crate) struct Ledger(Arc<Mutex<Desk>>);
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        let now = Timestamp::now();
+        let clearing = [Currency::NGN, Currency::USD]
+            .map(|currency| Account::system(System::PaystackClearing, currency, now));
+        let books = Books::new(Head::START, clearing, []);
+        Self(Arc::new(Mutex::new(Desk { books, is_silent: false, n_asked: 0 })))
+    }
+
+    pub(crate) fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a wallet.
+    pub(crate) fn open(&self) -> AccountId {
+        let account_id = AccountId::generate();
+        self.do_it(Body::OpenAccount { account_id, currency: Currency::NGN });
+        account_id
+    }
+
+    pub(crate) fn freeze(&self, account_id: AccountId) {
+        self.do_it(Body::FreezeAccount { account_id, frozen: true });
+    }
+
+    fn do_it(&self, body: Body) {
+        let outcome =
+            self.desk().books.apply(&Command { deadline_at: None, body }, Timestamp::now());
+        assert_eq!(outcome.verdict, Verdict::Done);
+    }
+
+    /// What an account holds.
+    pub(crate) fn balance(&self, account_id: AccountId) -> i64 {
+        self.desk().books.account(account_id).map_or(0, Account::balance_minor)
+    }
+
+    /// What was posted in all.
+    pub(crate) fn balance_of_all(&self) -> u64 {
+        self.posted().iter().map(|it| it.amount.minor()).sum()
+    }
+
+    /// The posted transfers, in order.
+    pub(crate) fn posted(&self) -> Vec<Transfer> {
+        let changes = self.desk().books.clone().into_changes();
+        let is_posted = |verdict| matches!(verdict, Verdict::Posted { .. });
+        changes
+            .decided
+            .into_iter()
+            .filter(|(_, decision)| is_posted(decision.verdict))
+            .map(|(transfer, _)| transfer)
+            .collect()
+    }
+
+    /// How it reads its stream.
+    pub(crate) const FOLLOW: Follow = Follow {
+        reader: "ledger-stand-in",
+        stream: subjects::CMD_LEDGER,
+        filter: None,
+        batch_max: 100,
+    };
+}
+
+impl Handler for Ledger {
+    async fn handle(
+        &mut self,
+        _conn: &mut PgConnection,
+        batch: &[Delivery],
+        now: Timestamp,
+    ) -> Result<Vec<Answer>, HandleError> {
+        Ok(batch.iter().map(|delivery| self.post(delivery, now)).collect())
+    }
+}
+
+impl Ledger {
+    fn post(&self, delivery: &Delivery, now: Timestamp) -> Answer {
+        // Permissions of the real bus: only payments may publish there, and nowhere else.
+        assert_eq!(delivery.subject, subjects::ledger::POST_DEPOSIT);
+        let command = read(&delivery.payload);
+        let mut desk = self.desk();
+        desk.n_asked += 1;
+        let outcome = desk.books.apply(&command, now);
+        let rejection = outcome.verdict.rejection().map_or(0, |it| i32::from(it.number()));
+        let answer = wire::Outcome {
+            rejection,
+            replayed: outcome.replayed,
+            transfer_id: outcome.transfer_id.map(|it| it.to_bytes()).unwrap_or_default(),
+            decided_at_us: outcome.decided_at.micros(),
+            debit_balance_after_minor: 0,
+        };
+        if desk.is_silent { Answer::Silent } else { Answer::Reply(answer.encode_to_vec()) }
+    }
+}
+
+fn read(payload: &[u8]) -> Command {
+    let command = wire::Command::decode(payload).unwrap();
+    let Some(wire::command::Body::PostTransfer(it)) = command.body else {
+        panic!("payments asks for nothing but transfers")
+    };
+    assert_eq!(it.kind(), wire::TransferKind::Deposit);
+    assert_eq!(command.deadline_at_us, 0, "a credit is never too late");
+    Command {
+        deadline_at: None,
+        body: Body::PostTransfer(Transfer {
+            id: WireId::read("transfer_id", &it.transfer_id).unwrap(),
+            kind: TransferKind::Deposit,
+            debit_account_id: WireId::read("debit", &it.debit_account_id).unwrap(),
+            credit_account_id: WireId::read("credit", &it.credit_account_id).unwrap(),
+            amount: convert::amount("amount", it.amount_minor).unwrap(),
+            currency: convert::currency("currency", &it.currency).unwrap(),
+            note: it.note,
+            reference: it.reference,
+            request_key: convert::request_key("key", &it.request_key).unwrap(),
+            request_digest: convert::digest("digest", &it.request_digest).unwrap(),
+            made_by_key_id: None,
+        }),
+    }
+}
