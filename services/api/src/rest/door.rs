@@ -1,0 +1,42 @@
+//! The door of every operation that needs to know who asks: credentials, then how often.
+
+use poem::Request;
+
+use crate::rate::Limits;
+use crate::rest::caller::{Authenticator, Caller, CallerKind};
+use crate::rest::problem::Problem;
+
+/// Lets callers in. Cheap to clone.
+#[derive(Clone)]
+pub struct Door {
+    authenticator: Authenticator,
+    limits: Limits,
+}
+
+impl Door {
+    /// A door with this much patience.
+    #[must_use]
+    pub fn new(authenticator: Authenticator, limits: Limits) -> Self {
+        Self { authenticator, limits }
+    }
+
+    /// Who asks.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the credentials, or `rate_limited`. Wrong credentials are counted by
+    /// client address, so that guessing is slow and does not lock anybody else out.
+    pub async fn caller(&self, request: &Request) -> Result<Caller, Problem> {
+        let caller = match self.authenticator.caller(request).await {
+            Ok(caller) => caller,
+            Err(problem) => {
+                self.limits.address(request)?;
+                return Err(problem);
+            }
+        };
+        match caller.kind {
+            CallerKind::Person { .. } => self.limits.person(caller.user)?,
+            CallerKind::Key { key, .. } => self.limits.key(key)?,
+        }
+        Ok(caller)
+    }
+}

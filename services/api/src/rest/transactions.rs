@@ -1,0 +1,412 @@
+//! `/wallet/transactions`: the wallet's history as the ledger wrote it, and single transactions,
+//! those still pending too.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use poem_openapi::param::{Path, Query};
+use poem_openapi::payload::Json;
+use poem_openapi::registry::MetaSchema;
+use poem_openapi::types::Example;
+use poem_openapi::{Enum, Object, OpenApi};
+use primitives::{AccountId, Amount, KeyId, Timestamp, TransferId, WalletNumber};
+use prost::Message as _;
+use proto_events::convert::{self, WireId as _};
+use proto_events::ledger::v1 as wire;
+use sqlx::PgPool;
+
+use crate::ask::{self, Ledger};
+use crate::permissions::Permission;
+use crate::rest::Tag;
+use crate::rest::caller::Caller;
+use crate::rest::door::Door;
+use crate::rest::page::{self, Parameter, Written};
+use crate::rest::problem::{AUTHENTICATED, Code, Problem, Refused, refusals};
+use crate::rest::security::Credentials;
+use crate::rest::values::{Minor, Moment};
+use crate::store::pending::{self, Pending, Settled};
+use crate::store::users;
+
+const LIMIT_DEFAULT: u32 = 20;
+const LIMIT_MAX: u32 = 100;
+/// Wait for the ledger when a transfer whose deadline has passed is asked about.
+const SETTLE_WAIT: Duration = Duration::from_secs(3);
+
+/// History.
+pub(crate) struct Transactions {
+    pub(crate) door: Door,
+    pub(crate) people: PgPool,
+    pub(crate) ledger: Ledger,
+}
+
+/// What kind of movement it is, as this wallet sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// Money in through a provider.
+    Deposit,
+    /// Money from another wallet.
+    TransferIn,
+    /// Money to another wallet.
+    TransferOut,
+}
+
+/// Whether it happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename_all = "snake_case")]
+pub(crate) enum Status {
+    /// It did, for good.
+    Success,
+    /// Not known yet.
+    Pending,
+    /// It did not, for good.
+    Failed,
+}
+
+/// One line of history.
+#[derive(Debug, Object)]
+#[oai(example)]
+pub(crate) struct Transaction {
+    /// Its id.
+    id: String,
+    /// What kind of movement it is.
+    #[oai(rename = "type")]
+    kind: Kind,
+    /// How much, in minor units.
+    amount: Minor,
+    /// ISO 4217.
+    currency: String,
+    /// Whether it happened.
+    status: Status,
+    /// The deposit's reference; `null` for transfers.
+    reference: Option<String>,
+    /// The other wallet; `null` for deposits.
+    counterparty_wallet: Option<String>,
+    /// What this wallet held right after; `null` if nothing moved, or for callers who may not read.
+    balance_after: Option<u64>,
+    /// What the sender wrote.
+    note: Option<String>,
+    /// When it was decided, or, while it is pending, asked for.
+    created_at: Moment,
+}
+
+impl Example for Transaction {
+    fn example() -> Self {
+        Self {
+            id: "txn_0192f0c1e6b87c3a9d2e4f5061728394".to_owned(),
+            kind: Kind::TransferOut,
+            amount: Minor(Amount::try_new(120_000).unwrap_or_else(|_| unreachable!("a constant"))),
+            currency: "NGN".to_owned(),
+            status: Status::Success,
+            reference: None,
+            counterparty_wallet: Some("4539578763622".to_owned()),
+            balance_after: Some(380_000),
+            note: Some("lunch".to_owned()),
+            created_at: Moment(Timestamp::from_seconds(1_768_468_464)),
+        }
+    }
+}
+
+/// A page of history.
+#[derive(Debug, Object)]
+#[oai(example)]
+pub(crate) struct History {
+    /// Newest first.
+    transactions: Vec<Transaction>,
+    /// Give it as `cursor` for the next, older page; `null` on the last one.
+    next_cursor: Option<String>,
+}
+
+impl Example for History {
+    fn example() -> Self {
+        Self { transactions: vec![Transaction::example()], next_cursor: None }
+    }
+}
+
+/// Declares a query parameter that is read late.
+macro_rules! parameter {
+    ($(#[$doc:meta])* $name:ident $text:literal $schema:expr) => {
+        $(#[$doc])*
+        pub(crate) struct $name;
+
+        impl Parameter for $name {
+            const NAME: &'static str = $text;
+
+            fn schema() -> MetaSchema {
+                $schema
+            }
+        }
+    };
+}
+
+parameter! {
+    /// How many.
+    Limit "limit" MetaSchema {
+        ty: "integer",
+        format: Some("int32"),
+        minimum: Some(1.0),
+        maximum: Some(100.0),
+        default: Some(LIMIT_DEFAULT.into()),
+        ..MetaSchema::ANY
+    }
+}
+parameter! {
+    /// Where the page begins.
+    Cursor "cursor" MetaSchema::new("string")
+}
+parameter! {
+    /// Only this kind.
+    Type "type" MetaSchema {
+        ty: "string",
+        enum_items: vec!["deposit".into(), "transfer_in".into(), "transfer_out".into()],
+        ..MetaSchema::ANY
+    }
+}
+parameter! {
+    /// From this moment on.
+    From_ "from" MetaSchema::new_with_format("string", "date-time")
+}
+parameter! {
+    /// Before this moment.
+    To "to" MetaSchema::new_with_format("string", "date-time")
+}
+
+refusals! {
+    /// Reading history.
+    HistoryRefusals: AUTHENTICATED, &[Code::InvalidField, Code::MissingPermission];
+    /// Reading one transaction.
+    TransactionRefusals: AUTHENTICATED, &[Code::MissingPermission, Code::TransactionNotFound];
+}
+
+#[OpenApi(tag = "Tag::Wallet")]
+impl Transactions {
+    /// List transactions
+    ///
+    /// Newest first. Pages stay where they are while new transactions arrive. Needs the permission `read`.
+    #[oai(path = "/wallet/transactions", method = "get", operation_id = "list_transactions")]
+    #[expect(clippy::too_many_arguments, reason = "one a query parameter")]
+    async fn list(
+        &self,
+        who: Credentials<'_>,
+        /// How many, 1 to 100.
+        limit: Query<Written<Limit>>,
+        /// `next_cursor` of the page before.
+        cursor: Query<Written<Cursor>>,
+        /// Only this kind.
+        r#type: Query<Written<Type>>,
+        /// From this moment on (RFC 3339).
+        from: Query<Written<From_>>,
+        /// Before this moment (RFC 3339).
+        to: Query<Written<To>>,
+    ) -> Result<Json<History>, Refused<HistoryRefusals>> {
+        let caller = self.door.caller(&who).await?;
+        caller.may(Permission::Read)?;
+        let limit = limit.read(limit_of)?.unwrap_or(LIMIT_DEFAULT);
+        let before = cursor.read(|it| page::parse_cursor(it).ok_or("is not a cursor of ours"))?;
+        let (kind, direction) = r#type.read(kind_of)?.unwrap_or_default();
+        let from = from.read(moment)?;
+        let to = to.read(moment)?;
+        let list = wire::ListMovements {
+            account_id: caller.wallet.account.to_bytes(),
+            limit,
+            before_position: before.unwrap_or(0),
+            kind: kind.into(),
+            direction: direction.into(),
+            from_us: convert::moment_us(from),
+            to_us: convert::moment_us(to),
+        };
+        let found = self.ledger.movements(&list).await?;
+        let next = found.movements.last().filter(|_| found.more).map(|it| it.position);
+        let transactions = self.shown(&found.movements).await?;
+        Ok(Json(History { transactions, next_cursor: next.map(page::print_cursor) }))
+    }
+
+    /// Look at one transaction
+    ///
+    /// Needs the permission `read`, or the API key that made it.
+    #[oai(path = "/wallet/transactions/:id", method = "get", operation_id = "get_transaction")]
+    async fn get(
+        &self,
+        who: Credentials<'_>,
+        /// The transaction's id.
+        id: Path<String>,
+    ) -> Result<Json<Transaction>, Refused<TransactionRefusals>> {
+        let caller = self.door.caller(&who).await?;
+        let found = match TransferId::parse(&id.0) {
+            Ok(transfer) => self.find(&caller, transfer, Timestamp::now()).await?,
+            Err(_) => None,
+        };
+        let may_read = caller.may(Permission::Read);
+        match found {
+            Some(found) if may_read.is_ok() => Ok(Json(found.transaction)),
+            Some(found) if found.made_by.is_some() && found.made_by == caller.key_id() => {
+                Ok(Json(Transaction { balance_after: None, ..found.transaction }))
+            }
+            // A key that may not read is told the same of what exists and of what does not.
+            Some(_) | None => {
+                may_read?;
+                Err(Problem::transaction_not_found().into())
+            }
+        }
+    }
+}
+
+/// A transaction, and the API key that asked for it.
+struct Found {
+    transaction: Transaction,
+    made_by: Option<KeyId>,
+}
+
+impl Transactions {
+    /// The ledger knows what is decided; what is not is pending here, until its deadline has passed.
+    async fn find(
+        &self,
+        caller: &Caller,
+        transfer: TransferId,
+        now: Timestamp,
+    ) -> Result<Option<Found>, Problem> {
+        let account = caller.wallet.account;
+        if let Some(found) = self.decided(account, transfer).await? {
+            return Ok(Some(found));
+        }
+        let row = pending::find(&self.people, account, transfer).await.map_err(ask::broken)?;
+        let Some(row) = row else { return Ok(None) };
+        let settled = match row.settled {
+            None if now > row.deadline_at => self.settle(&row).await?,
+            settled => settled,
+        };
+        match settled {
+            // An earlier copy of the same request is what was done.
+            Some(settled) => self.decided(account, settled.as_transfer).await,
+            None => awaited(row).map(Some),
+        }
+    }
+
+    async fn decided(
+        &self,
+        account: AccountId,
+        transfer: TransferId,
+    ) -> Result<Option<Found>, Problem> {
+        let Some(movement) = self.ledger.movement(account, transfer).await? else {
+            return Ok(None);
+        };
+        let made_by = KeyId::read_optional("made_by_key_id", &movement.made_by_key_id);
+        let made_by = made_by.map_err(ask::unreadable)?;
+        let shown = self.shown(std::slice::from_ref(&movement)).await?;
+        Ok(shown.into_iter().next().map(|transaction| Found { transaction, made_by }))
+    }
+
+    /// Asks the ledger with the very same command. Its deadline being over, the ledger repeats what
+    /// it decided then, or refuses for good. No answer: still pending.
+    async fn settle(&self, row: &Pending) -> Result<Option<Settled>, Problem> {
+        let command = wire::Command::decode(row.command.as_slice()).map_err(ask::unreadable)?;
+        let Ok(outcome) = self.ledger.post(&command, SETTLE_WAIT).await else { return Ok(None) };
+        let rejection = wire::Rejection::try_from(outcome.rejection).map_err(ask::unreadable)?;
+        let as_transfer =
+            TransferId::read("transfer_id", &outcome.transfer_id).map_err(ask::unreadable)?;
+        let settled = Settled {
+            as_transfer,
+            rejection: (rejection != wire::Rejection::Unspecified).then_some(rejection),
+            at: Timestamp::from_micros(outcome.decided_at_us),
+        };
+        pending::settle(&self.people, row.transfer, settled).await.map_err(ask::broken)?;
+        Ok(Some(settled))
+    }
+
+    async fn shown(
+        &self,
+        movements: &[wire::Movement],
+    ) -> Result<Vec<Transaction>, Problem> {
+        let counterparties: Vec<AccountId> = movements
+            .iter()
+            .filter(|it| it.kind() == wire::TransferKind::Wallet)
+            .map(|it| AccountId::read("counterparty_account_id", &it.counterparty_account_id))
+            .collect::<Result<_, _>>()
+            .map_err(ask::unreadable)?;
+        let numbers =
+            users::numbers_of(&self.people, &counterparties).await.map_err(ask::broken)?;
+        movements.iter().map(|it| transaction(it, &numbers)).collect()
+    }
+}
+
+fn transaction(
+    movement: &wire::Movement,
+    numbers: &BTreeMap<AccountId, WalletNumber>,
+) -> Result<Transaction, Problem> {
+    let read = || {
+        let id = TransferId::read("transfer_id", &movement.transfer_id)?;
+        let amount = convert::amount("amount_minor", movement.amount_minor)?;
+        let other =
+            AccountId::read("counterparty_account_id", &movement.counterparty_account_id)?;
+        Ok::<_, convert::Malformed>((id, amount, other))
+    };
+    let (id, amount, other) = read().map_err(ask::unreadable)?;
+    let kind = match (movement.kind(), movement.direction()) {
+        (wire::TransferKind::Deposit, _) => Kind::Deposit,
+        (wire::TransferKind::Wallet, wire::Direction::Credit) => Kind::TransferIn,
+        (wire::TransferKind::Wallet, wire::Direction::Debit) => Kind::TransferOut,
+        (wire::TransferKind::Unspecified, _)
+        | (wire::TransferKind::Wallet, wire::Direction::Unspecified) => {
+            return Err(ask::unreadable(convert::Malformed {
+                field: "kind",
+                expected: "a kind and a direction",
+            }));
+        }
+    };
+    let status = match movement.rejection() {
+        wire::Rejection::Unspecified => Status::Success,
+        _ => Status::Failed,
+    };
+    Ok(Transaction {
+        id: id.to_string(),
+        kind,
+        amount: Minor(amount),
+        currency: movement.currency.clone(),
+        status,
+        reference: said(&movement.reference),
+        counterparty_wallet: numbers.get(&other).map(ToString::to_string),
+        balance_after: movement.balance_after_minor,
+        note: said(&movement.note),
+        created_at: Moment(Timestamp::from_micros(movement.created_at_us)),
+    })
+}
+
+/// A transfer whose outcome is not known.
+fn awaited(row: Pending) -> Result<Found, Problem> {
+    let transaction = Transaction {
+        id: row.transfer.to_string(),
+        kind: Kind::TransferOut,
+        amount: Minor(Amount::from_i64(row.amount_minor).map_err(ask::unreadable)?),
+        currency: row.currency,
+        status: Status::Pending,
+        reference: None,
+        counterparty_wallet: Some(row.recipient_number),
+        balance_after: None,
+        note: row.note,
+        created_at: Moment(row.created_at),
+    };
+    Ok(Found { transaction, made_by: row.made_by })
+}
+
+fn said(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn limit_of(text: &str) -> Result<u32, &'static str> {
+    let is_plain = text.len() <= 3 && text.bytes().all(|it| it.is_ascii_digit());
+    let limit = text.parse().ok().filter(|it| is_plain && (1..=LIMIT_MAX).contains(it));
+    limit.ok_or("must be a whole number from 1 to 100")
+}
+
+fn kind_of(text: &str) -> Result<(wire::TransferKind, wire::Direction), &'static str> {
+    match text {
+        "deposit" => Ok((wire::TransferKind::Deposit, wire::Direction::Unspecified)),
+        "transfer_in" => Ok((wire::TransferKind::Wallet, wire::Direction::Credit)),
+        "transfer_out" => Ok((wire::TransferKind::Wallet, wire::Direction::Debit)),
+        _ => Err("must be deposit, transfer_in or transfer_out"),
+    }
+}
+
+fn moment(text: &str) -> Result<Timestamp, &'static str> {
+    Timestamp::parse(text).map_err(|_| "must be an RFC 3339 time, such as 2026-01-15T09:15:02Z")
+}

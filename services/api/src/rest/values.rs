@@ -1,0 +1,92 @@
+//! JSON forms of the values every resource shows: sums of money and moments.
+
+use std::borrow::Cow;
+
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
+use poem_openapi::types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type};
+use primitives::{Amount, Timestamp};
+use serde_json::Value;
+
+/// A sum of money in minor units. Read by [`crate::rest::body::Fields::amount`], shown as an integer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Minor(pub Amount);
+
+impl Type for Minor {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        "integer(int64)".into()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Inline(Box::new(MetaSchema {
+            ty: "integer",
+            format: Some("int64"),
+            minimum: Some(1.0),
+            maximum: Some(9_007_199_254_740_991.0),
+            ..MetaSchema::ANY
+        }))
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+        Box::new(std::iter::once(self))
+    }
+}
+
+impl ToJSON for Minor {
+    fn to_json(&self) -> Option<Value> {
+        Some(self.0.minor().into())
+    }
+}
+
+impl ParseFromJSON for Minor {
+    fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+        let minor = value.as_ref().and_then(Value::as_u64);
+        minor.and_then(|it| Amount::try_new(it).ok()).map(Self).ok_or_else(ParseError::expected_input)
+    }
+}
+
+/// A moment: RFC 3339 in UTC with `Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment(pub Timestamp);
+
+impl Type for Moment {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        "string(date-time)".into()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Inline(Box::new(MetaSchema::new_with_format("string", "date-time")))
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+        Box::new(std::iter::once(self))
+    }
+}
+
+impl ToJSON for Moment {
+    fn to_json(&self) -> Option<Value> {
+        Some(self.0.to_string().into())
+    }
+}
+
+impl ParseFromJSON for Moment {
+    fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+        let text = value.as_ref().and_then(Value::as_str);
+        text.and_then(|it| Timestamp::parse(it).ok()).map(Self).ok_or_else(ParseError::expected_input)
+    }
+}
