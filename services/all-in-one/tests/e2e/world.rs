@@ -1,0 +1,427 @@
+//! A platform of the test's own, the people on it, and the audit at the end.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chassis::Context;
+use clap::Parser;
+use poem::endpoint::BoxEndpoint;
+use poem::{Endpoint, EndpointExt, Request, Response};
+use primitives::{AccountId, Currency, System};
+use sandbox::Sandbox;
+use sandbox::paystack::model::{Attempt, Outcome, Status};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use testkit::{Client, Database, Nats, eventually};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use wallet::platform::Services;
+
+/// How long anything may take; far above the usual time.
+pub(crate) const WAIT: Duration = Duration::from_secs(30);
+/// What the sandbox signs webhooks with.
+pub(crate) const PAYSTACK_KEY: &str = "sk_test_7d1f0c5e9b3a42688c1e5d7f90ab34cd56ef7812";
+const TOKEN_KEY: [u8; 32] = *b"k7Qz3vN9xR2mT8wL5pD1sF6hJ4gB0yCe";
+
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(flatten)]
+    services: Services,
+}
+
+/// One of the four services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Service {
+    Ledger,
+    Keys,
+    Payments,
+    Api,
+}
+
+impl Service {
+    pub(crate) const ALL: [Self; 4] = [Self::Ledger, Self::Keys, Self::Payments, Self::Api];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ledger => "ledger",
+            Self::Keys => "keys",
+            Self::Payments => "payments",
+            Self::Api => "api",
+        }
+    }
+}
+
+/// A running platform.
+pub(crate) struct World {
+    pub(crate) client: Client,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) nats: Nats,
+    databases: BTreeMap<Service, Database>,
+    services: Services,
+    running: BTreeMap<Service, Context>,
+    front: Arc<Front>,
+    shutdown: CancellationToken,
+    origin: String,
+}
+
+/// A person who signed in.
+#[derive(Debug, Clone)]
+pub(crate) struct Person {
+    pub(crate) token: String,
+    pub(crate) refresh_token: String,
+    pub(crate) wallet_number: String,
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// A platform with more settings than the usual, as command-line flags.
+    pub(crate) async fn start_with(more: &[&str]) -> Self {
+        let nats = testkit::nats().await;
+        let mut databases = BTreeMap::new();
+        let postgres = testkit::postgres().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let outside = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let sandbox = sandbox::start(outside, imitated(&origin)).await.unwrap();
+        let mut flags = flags(&origin, &sandbox);
+        for service in Service::ALL {
+            let name = service.name();
+            let role = format!("{name}_runtime");
+            postgres.role(&role).await;
+            let database = postgres.database(name, async |url| migrate(service, url).await).await;
+            flags.push(format!("--{name}-database-url={}", database.url_as(&role)));
+            databases.insert(service, database);
+        }
+        flags.extend(more.iter().map(|it| (*it).to_owned()));
+        let services = Args::parse_from(flags).services;
+        for check in services.checks() {
+            assert_eq!(check, Ok(()));
+        }
+        let (front, shutdown) = (Arc::new(Front::default()), CancellationToken::new());
+        let endpoint = Arc::clone(&front).map_to_response().boxed();
+        testkit::spawn(chassis::http::serve(listener, endpoint, shutdown.clone(), WAIT));
+        let mut world = Self {
+            client: Client::new(&origin),
+            sandbox,
+            nats,
+            databases,
+            services,
+            running: BTreeMap::new(),
+            front,
+            shutdown,
+            origin,
+        };
+        for service in Service::ALL {
+            world.run(service).await;
+        }
+        world
+    }
+
+    /// A second api on the same books with other settings; for wallets in another currency.
+    pub(crate) async fn second_api(&self, more: &[&str]) -> Client {
+        let mut services = self.services.clone();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let mut flags = flags(&origin, &self.sandbox);
+        for service in Service::ALL {
+            let name = service.name();
+            let url = self.databases[&service].url_as(&format!("{name}_runtime"));
+            flags.push(format!("--{name}-database-url={url}"));
+        }
+        flags.extend(more.iter().map(|it| (*it).to_owned()));
+        services.api = Args::parse_from(flags).services.api;
+        let context = Context::new(self.nats.client().await, self.shutdown.clone());
+        let endpoint = api::start(services.api, &context).await.unwrap();
+        testkit::spawn(chassis::http::serve(listener, endpoint, self.shutdown.clone(), WAIT));
+        Client::new(origin)
+    }
+
+    /// Starts a service that is stopped.
+    pub(crate) async fn run(&mut self, service: Service) {
+        let context = testkit::context(&self.nats).await;
+        let services = self.services.clone();
+        match service {
+            Service::Ledger => ledger::start(services.ledger, &context).await.unwrap(),
+            Service::Keys => keys::start(services.keys, &context).await.unwrap(),
+            Service::Payments => {
+                let endpoint = payments::start(services.payments, &context).await.unwrap();
+                self.front.set(|front| front.payments = Some(Arc::new(endpoint)));
+            }
+            Service::Api => {
+                let endpoint = api::start(services.api, &context).await.unwrap();
+                self.front.set(|front| front.api = Some(Arc::new(endpoint)));
+            }
+        }
+        self.running.insert(service, context);
+    }
+
+    /// Stops a service in good order.
+    pub(crate) async fn stop(&mut self, service: Service) {
+        match service {
+            Service::Ledger | Service::Keys => {}
+            Service::Payments => self.front.set(|front| front.payments = None),
+            Service::Api => self.front.set(|front| front.api = None),
+        }
+        if let Some(context) = self.running.remove(&service) {
+            context.shutdown().cancel();
+            assert_eq!(context.drain(WAIT).await, Ok(()), "{service:?} did not stop");
+        }
+    }
+
+    /// A service's database, as its superuser: for looking and for damage, never for shortcuts.
+    pub(crate) fn database(&self, service: Service) -> &PgPool {
+        &self.databases[&service].pool
+    }
+
+    pub(crate) fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Signs a person in as a browser does: platform, provider, back with a code.
+    pub(crate) async fn person(&self, email: &str) -> Person {
+        self.person_at(&self.client, email).await
+    }
+
+    /// Signs a person in at another api.
+    pub(crate) async fn person_at(&self, client: &Client, email: &str) -> Person {
+        let callback = self.callback(client, email).await;
+        let session: Value = callback.send().await.ok();
+        let token = text(&session, "access_token");
+        let me: Value = client.get("/auth/me").bearer(&token).send().await.ok();
+        Person {
+            refresh_token: text(&session, "refresh_token"),
+            wallet_number: text(&me, "wallet_number"),
+            token,
+        }
+    }
+
+    /// Everything of a sign-in but its last step, the call with the provider's code.
+    pub(crate) async fn callback(&self, client: &Client, email: &str) -> testkit::Call {
+        let begun = client.get(&format!("/auth/google?login_hint={email}")).send().await;
+        begun.expect(302);
+        let cookie = begun.header("set-cookie").split(';').next().unwrap().to_owned();
+        let provider = Client::new("");
+        let agreed = provider.get(begun.header("location")).send().await;
+        let back = agreed.header("location").to_owned();
+        let path = back.strip_prefix(client.origin()).unwrap_or_else(|| panic!("{back}"));
+        client.get(path).header("cookie", &cookie)
+    }
+
+    /// A person with that much in the wallet, paid at the checkout.
+    pub(crate) async fn funded(&self, email: &str, amount: u64) -> Person {
+        let person = self.person(email).await;
+        let reference = self.deposit(&person, amount).await;
+        self.pay(&reference).await;
+        self.settled(&person, &reference, "success").await;
+        person
+    }
+
+    /// Starts a deposit; its reference.
+    pub(crate) async fn deposit(&self, person: &Person, amount: u64) -> String {
+        let call = self.client.post("/wallet/deposit").bearer(&person.token);
+        let deposit: Value = call.json(&json!({ "amount": amount })).send().await.ok();
+        text(&deposit, "reference")
+    }
+
+    /// Pays at the checkout.
+    pub(crate) async fn pay(&self, reference: &str) {
+        self.sandbox.pay(reference, Attempt::new(Outcome::Success)).unwrap();
+    }
+
+    /// Waits until a deposit has this status.
+    pub(crate) async fn settled(&self, person: &Person, reference: &str, status: &str) -> Value {
+        let path = format!("/wallet/deposit/{reference}/status");
+        eventually(&format!("deposit {reference} is {status}"), WAIT, async || {
+            let call = self.client.get(&path).bearer(&person.token);
+            let deposit: Value = call.send().await.ok();
+            if text(&deposit, "status") == status { Ok(deposit) } else { Err(deposit.to_string()) }
+        })
+        .await
+    }
+
+    /// A key with these permissions, good for an hour.
+    pub(crate) async fn key(&self, person: &Person, permissions: &[&str]) -> String {
+        let call = self.client.post("/keys/create").bearer(&person.token);
+        let body = json!({ "name": "test", "permissions": permissions, "expiry": "1H" });
+        text(&call.json(&body).send().await.ok(), "api_key")
+    }
+
+    pub(crate) async fn balance(&self, person: &Person) -> u64 {
+        let call = self.client.get("/wallet/balance").bearer(&person.token);
+        let balance: Value = call.send().await.ok();
+        balance["balance"].as_u64().unwrap()
+    }
+
+    /// A transfer, not sent yet.
+    pub(crate) fn transfer(&self, from: &Person, to: &Person, amount: u64) -> testkit::Call {
+        let body = json!({ "recipient_wallet_number": to.wallet_number, "amount": amount });
+        self.client.post("/wallet/transfer").bearer(&from.token).json(&body)
+    }
+
+    /// Stops everything and audits: the books balance, and the clearing account says exactly what
+    /// Paystack collected.
+    pub(crate) async fn finish(mut self) {
+        for service in Service::ALL {
+            if !self.running.contains_key(&service) {
+                self.run(service).await;
+            }
+        }
+        self.agree_with_paystack().await;
+        for service in Service::ALL.into_iter().rev() {
+            self.stop(service).await;
+        }
+        self.shutdown.cancel();
+        let violations = ledger::audit::violations(self.database(Service::Ledger)).await.unwrap();
+        assert!(violations.is_empty(), "the books do not balance: {violations:?}");
+        self.sandbox.stop().await;
+    }
+
+    /// Waits until what Paystack collected has arrived; what a test parked on purpose it takes out.
+    async fn agree_with_paystack(&self) {
+        eventually("the clearing account is what Paystack collected", WAIT, async || {
+            let collected = self.sandbox.collected();
+            for (currency, collected) in &collected {
+                let parked = self.parked(currency).await;
+                let cleared = self.cleared(currency).await;
+                if cleared + parked != *collected {
+                    return Err(format!("{currency}: {cleared} + {parked} parked, {collected} collected"));
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// What the ledger says Paystack owes us.
+    async fn cleared(&self, currency: &str) -> u64 {
+        let currency = Currency::parse(currency).unwrap();
+        let account = AccountId::system(System::PaystackClearing, currency).uuid();
+        let debits: i64 =
+            sqlx::query_scalar("select debits_minor from ledger.accounts where account_id = $1")
+        .bind(account)
+        .fetch_one(self.database(Service::Ledger))
+        .await
+        .unwrap();
+        u64::try_from(debits).unwrap()
+    }
+
+    /// What was paid and waits for a person's decision.
+    async fn parked(&self, currency: &str) -> u64 {
+        let references: Vec<String> = sqlx::query_scalar(
+            "select reference from payments.attempts join payments.deposits using (deposit_id)
+             where state = 'review'",
+        )
+        .fetch_all(self.database(Service::Payments))
+        .await
+        .unwrap();
+        let paid = references.iter().filter_map(|it| self.sandbox.transaction(it));
+        paid.filter(|it| it.status == Status::Success && it.currency == currency)
+            .map(|it| it.amount)
+            .sum()
+    }
+}
+
+/// The text under a name.
+pub(crate) fn text(value: &Value, name: &str) -> String {
+    value[name].as_str().unwrap_or_else(|| panic!("no {name} in {value}")).to_owned()
+}
+
+fn imitated(origin: &str) -> sandbox::Config {
+    sandbox::Config {
+        secret_key: PAYSTACK_KEY.to_owned(),
+        webhook_url: Some(format!("{origin}/wallet/paystack/webhook")),
+        ..sandbox::Config::default()
+    }
+}
+
+fn flags(origin: &str, sandbox: &Sandbox) -> Vec<String> {
+    let google = sandbox::Config::default().google;
+    let mut flags = vec!["wallet".to_owned()];
+    for (name, value) in [
+        ("api-public-url", origin),
+        ("api-listen", "127.0.0.1:0"),
+        ("api-token-keys", &format!("test:{}", STANDARD.encode(TOKEN_KEY))),
+        ("api-allow-test-code", "true"),
+        ("oidc-issuer", &sandbox.google_issuer()),
+        ("google-client-id", &google.id),
+        ("google-client-secret", &google.secret),
+        ("ledger-audit-interval-ms", "200"),
+        ("payments-listen", "127.0.0.1:0"),
+        ("paystack-secret-key", PAYSTACK_KEY),
+        ("paystack-base-url", &sandbox.paystack_base_url()),
+        ("payments-poll-ms", "50"),
+        ("payments-reconcile-first-ms", "500"),
+        ("payments-look-pause-ms", "50"),
+        ("keys-secret", "b1c4d0a97f3e52688d6a0f9c27e41b35"),
+        ("keys-mode", "test"),
+    ] {
+        flags.push(format!("--{name}={value}"));
+    }
+    flags
+}
+
+/// Migrates one service's template database, as its superuser, for its runtime role.
+async fn migrate(service: Service, url: &str) -> anyhow::Result<()> {
+    let mut flags = vec!["wallet".to_owned()];
+    for name in Service::ALL.map(Service::name) {
+        flags.push(format!("--{name}-database-url={url}"));
+        flags.push(format!("--{name}-runtime-role={name}_runtime"));
+    }
+    for rest in [
+        "--api-public-url=http://127.0.0.1:1",
+        "--keys-secret=b1c4d0a97f3e52688d6a0f9c27e41b35",
+        "--keys-mode=test",
+        &format!("--paystack-secret-key={PAYSTACK_KEY}"),
+    ] {
+        flags.push(rest.to_owned());
+    }
+    let services = Args::parse_from(flags).services;
+    match service {
+        Service::Ledger => ledger::migrate(services.ledger).await,
+        Service::Keys => keys::migrate(services.keys).await,
+        Service::Payments => payments::migrate(services.payments).await,
+        Service::Api => api::migrate(services.api).await,
+    }
+}
+
+type Shared = Option<Arc<BoxEndpoint<'static, Response>>>;
+
+/// The origin: it stays while the services behind it come and go.
+#[derive(Default)]
+struct Front {
+    behind: RwLock<Behind>,
+}
+
+#[derive(Default, Clone)]
+struct Behind {
+    api: Shared,
+    payments: Shared,
+}
+
+impl Front {
+    fn set(&self, change: impl FnOnce(&mut Behind)) {
+        change(&mut self.behind.write().unwrap());
+    }
+}
+
+impl Endpoint for Front {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        let behind = self.behind.read().unwrap().clone();
+        let endpoint = match request.uri().path() {
+            "/wallet/paystack/webhook" => behind.payments,
+            _ => behind.api,
+        };
+        match endpoint {
+            Some(endpoint) => endpoint.call(request).await,
+            None => Ok(poem::http::StatusCode::BAD_GATEWAY.into()),
+        }
+    }
+}
