@@ -22,6 +22,9 @@ use crate::wire::{self, Start};
 
 /// The most that Paystack takes in one payment: 10,000,000 major units of a currency with two decimals.
 pub const AMOUNT_MINOR_MAX: u64 = 1_000_000_000;
+/// The least that Paystack takes in one payment, by currency; of others it is not known.
+const AMOUNTS_MINOR_MIN: [(&str, u64); 6] =
+    [("GHS", 10), ("KES", 300), ("NGN", 5_000), ("USD", 200), ("XOF", 100), ("ZAR", 100)];
 /// How long somebody who named no deadline is taken to listen.
 const LISTENS_FOR: Duration = Duration::from_secs(60);
 
@@ -125,7 +128,8 @@ impl Starter {
 
     /// What Paystack would refuse whenever it is asked.
     fn refusal(&self, amount: Amount, currency: Currency) -> Option<DepositRefusal> {
-        if amount.minor() > AMOUNT_MINOR_MAX {
+        let least = AMOUNTS_MINOR_MIN.iter().find(|(code, _)| *code == currency.as_str());
+        if amount.minor() > AMOUNT_MINOR_MAX || least.is_some_and(|(_, it)| amount.minor() < *it) {
             Some(DepositRefusal::LimitExceeded)
         } else if !self.terms.currencies.contains(&currency) {
             Some(DepositRefusal::CurrencyMismatch)

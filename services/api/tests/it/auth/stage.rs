@@ -207,6 +207,9 @@ fn config(database_url: &str, issuer: &str, settings: &[(&str, &str)]) -> api::C
         ("--google-client-id", provider::CLIENT_ID),
         ("--google-client-secret", provider::CLIENT_SECRET),
         ("--api-token-keys", FIRST_KEY),
+        // Every browser of these tests has the same address.
+        ("--api-address-rate-per-second", "10000"),
+        ("--api-address-rate-burst", "10000"),
     ];
     let usual = usual.iter().filter(|(name, _)| settings.iter().all(|(it, _)| it != name));
     let all = usual.chain(settings).flat_map(|(name, value)| [*name, *value]);

@@ -1,0 +1,4 @@
+//! The api against real Postgres and NATS, over HTTP.
+
+#[cfg(test)]
+mod auth;
