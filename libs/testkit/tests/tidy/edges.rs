@@ -30,8 +30,8 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "wallet",
-        &["api", "bus", "chassis", "keys", "ledger", "payments", "primitives", "sandbox"],
-        &["ledger-core", "proto-events", "testkit"],
+        &["api", "chassis", "keys", "ledger", "payments", "primitives", "sandbox"],
+        &["bus", "ledger-core", "proto-events", "testkit"],
     ),
 ];
 

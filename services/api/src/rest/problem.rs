@@ -330,7 +330,7 @@ pub fn from_deposit_refusal(refusal: DepositRefusal) -> Problem {
         DepositRefusal::IdempotencyKeyReused => Problem::idempotency_key_reused(),
         DepositRefusal::DeadlineExceeded => Problem::deadline_exceeded(),
         DepositRefusal::LimitExceeded => {
-            Problem::limit_exceeded().detail("The amount is more than one deposit may bring.")
+            Problem::limit_exceeded().detail("The amount is less or more than the payment provider takes in one deposit.")
         }
         DepositRefusal::CurrencyMismatch => Problem::currency_mismatch()
             .detail("The payment provider does not take this wallet's currency."),
