@@ -10,7 +10,7 @@ mod webhook;
 pub use client::{Answer, Call, Client};
 pub use eventually::eventually;
 pub use nats::{Nats, context, nats};
-pub use postgres::{Database, TestPostgres, postgres};
+pub use postgres::{Database, TestPostgres, own_postgres, postgres};
 pub use webhook::paystack_signature;
 
 use std::sync::Once;

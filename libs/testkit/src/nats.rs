@@ -1,9 +1,10 @@
-//! A nats-server of the test's own, with the platform's streams.
+//! A nats-server of the test's own, with the platform's streams; it can be killed and come back.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chassis::Context;
+use sandbox::servers::Tools;
 use tokio_util::sync::CancellationToken;
 
 use crate::folder;
@@ -13,9 +14,10 @@ use crate::folder;
 pub struct Nats {
     /// Where it is, with its password.
     pub url: String,
+    port: u16,
     // Dropped in this order: first the server, then its folder.
-    server: sandbox::servers::Nats,
-    _folder: Folder,
+    server: Option<sandbox::servers::Nats>,
+    folder: Folder,
 }
 
 /// Removes itself.
@@ -41,7 +43,8 @@ pub async fn nats() -> Nats {
     let server = sandbox::servers::Nats::start(&path)
         .await
         .unwrap_or_else(|error| panic!("tests need nats-server: {error:#}"));
-    let nats = Nats { url: server.url(), server, _folder: Folder(path) };
+    let (url, port) = (server.url(), server.port());
+    let nats = Nats { url, port, server: Some(server), folder: Folder(path) };
     let jetstream = async_nats::jetstream::new(nats.client().await);
     bus::streams::ensure(&jetstream).await.expect("the streams can be declared");
     nats
@@ -56,10 +59,42 @@ impl Nats {
         chassis::nats::connect(&self.url, "test").await.expect("the test's own server answers")
     }
 
-    /// Process id of the server.
+    /// Process id of the server, if it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.server.pid()
+        self.server.as_ref()?.pid()
+    }
+
+    /// Ends the server as a power cut would.
+    ///
+    /// # Panics
+    /// When it cannot be killed.
+    pub async fn kill(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.kill().await.expect("the test's own server can be killed");
+        }
+    }
+
+    /// Starts a killed server again, at the same address and with what its streams held.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start_again(&mut self) {
+        let folder = &self.folder.0;
+        let server =
+            sandbox::servers::Nats::start_with(folder, Some(self.port), &Tools::from_env()).await;
+        self.server = Some(server.unwrap_or_else(|error| panic!("NATS is gone: {error:#}")));
+        assert_eq!(self.server.as_ref().map(sandbox::servers::Nats::url), Some(self.url.clone()));
+    }
+
+    /// As [`Self::start_again`], on an empty disk: every stream is gone.
+    ///
+    /// # Panics
+    /// When the old disk cannot be emptied, or the server does not start.
+    pub async fn start_empty(&mut self) {
+        assert!(self.server.is_none(), "kill it first");
+        std::fs::remove_dir_all(self.folder.0.join("jetstream")).expect("the streams can go");
+        self.start_again().await;
     }
 }
 

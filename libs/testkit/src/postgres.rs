@@ -1,6 +1,7 @@
 //! One real Postgres for a test binary, and a fresh database for each test, cloned in milliseconds.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +27,10 @@ const ROLE_PASSWORD: &str = "test";
 
 /// The server of this test binary.
 pub struct TestPostgres {
-    server: Postgres,
+    server: Option<Postgres>,
+    options: Options,
+    folder: PathBuf,
+    admin_url: String,
     templates: Mutex<BTreeMap<String, Arc<OnceCell<()>>>>,
     n_databases: AtomicU64,
 }
@@ -57,19 +61,61 @@ pub async fn postgres() -> &'static TestPostgres {
                 connections_max: SERVER_CONNECTIONS_MAX,
                 ..Options::default()
             };
-            let server = Postgres::start_with(&folder::folder().join("postgres"), options)
-                .await
-                .unwrap_or_else(|error| panic!("tests need Postgres: {error:#}"));
-            TestPostgres { server, templates: Mutex::default(), n_databases: AtomicU64::new(0) }
+            TestPostgres::start(folder::folder().join("postgres"), options).await
         })
         .await
 }
 
+/// A server for one test alone, which may kill it. With fsync: what it said is committed is.
+///
+/// # Panics
+/// When Postgres cannot be found or started.
+pub async fn own_postgres() -> TestPostgres {
+    static N_SERVERS: AtomicU64 = AtomicU64::new(0);
+    crate::logs();
+    let number = N_SERVERS.fetch_add(1, Ordering::Relaxed);
+    TestPostgres::start(folder::folder().join(format!("postgres-{number}")), Options::default())
+        .await
+}
+
 impl TestPostgres {
+    async fn start(folder: PathBuf, options: Options) -> Self {
+        let server = Postgres::start_with(&folder, options.clone())
+            .await
+            .unwrap_or_else(|error| panic!("tests need Postgres: {error:#}"));
+        Self {
+            folder: server.folder().to_owned(),
+            admin_url: server.admin_url(),
+            options: Options { port: Some(server.port()), ..options },
+            server: Some(server),
+            templates: Mutex::default(),
+            n_databases: AtomicU64::new(0),
+        }
+    }
+
+    /// Ends the server as a power cut would.
+    ///
+    /// # Panics
+    /// When it cannot be killed.
+    pub async fn kill(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.kill().await.expect("the test's own server can be killed");
+        }
+    }
+
+    /// Starts a killed server again, at the same address.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start_again(&mut self) {
+        let server = Postgres::start_with(&self.folder, self.options.clone()).await;
+        self.server = Some(server.unwrap_or_else(|error| panic!("Postgres is gone: {error:#}")));
+    }
+
     /// Where the superuser connects, to the database `postgres`.
     #[must_use]
     pub fn admin_url(&self) -> String {
-        self.server.admin_url()
+        self.admin_url.clone()
     }
 
     /// A fresh database: a clone of the template `template`, which `migrate` fills once a binary.
@@ -110,7 +156,7 @@ impl TestPostgres {
         let pool = PgPoolOptions::new()
             .max_connections(POOL_CONNECTIONS_MAX)
             .connect_lazy_with(PgConnectOptions::from_str(&url)?.application_name("test"));
-        let cluster = self.server.folder().display().to_string();
+        let cluster = self.folder.display().to_string();
         Ok(Database { url, pool, name, admin_url: self.admin_url(), cluster })
     }
 

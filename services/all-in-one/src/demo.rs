@@ -172,7 +172,8 @@ impl Demo {
         let url = self.url(&format!("/wallet/deposit/{reference}/status"))?;
         let settled = async {
             loop {
-                let status = self.call(self.client.get(url.clone()).header("x-api-key", key)).await?;
+                let status =
+                    self.call(self.client.get(url.clone()).header("x-api-key", key)).await?;
                 if text(&status, "status")? != "pending" {
                     return anyhow::Ok(status);
                 }

@@ -55,9 +55,8 @@ fn logging(log_level: String) -> Logging {
 
 /// Runs the platform until Ctrl-C or SIGTERM.
 pub(crate) fn main(args: Args) -> ExitCode {
-    let prepared = Folder::open(&args.data).and_then(|folder| {
-        Ok((Settings::gather(&folder, args.port, args.sandbox_port)?, folder))
-    });
+    let prepared = Folder::open(&args.data)
+        .and_then(|folder| Ok((Settings::gather(&folder, args.port, args.sandbox_port)?, folder)));
     let (settings, folder) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => return chassis::once(NAME, &quiet(), async { Err(error) }),
@@ -94,7 +93,9 @@ async fn run(
         (None, Some(url)) => Ok(settings.with_database_url(url.expose())),
         (None, None) => Ok(settings),
     };
-    let ran = async { serve(&process, &args, (settings?, folder), &servers, origin, outside).await }.await;
+    let ran =
+        async { serve(&process, &args, (settings?, folder), &servers, origin, outside).await }
+            .await;
     // The services finish while their servers are still there.
     process.shutdown().cancel();
     let drained = process.drain().await;
@@ -104,9 +105,9 @@ async fn run(
 }
 
 async fn bind(setting: &str, port: u16) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(local(port)).await.with_context(|| {
-        format!("port {port} cannot be used; set {setting} to one that is free")
-    })
+    TcpListener::bind(local(port))
+        .await
+        .with_context(|| format!("port {port} cannot be used; set {setting} to one that is free"))
 }
 
 /// The children; none where the environment names a server.

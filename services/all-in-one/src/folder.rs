@@ -45,7 +45,11 @@ impl Folder {
     }
 
     /// The secret kept under `name`, made by `make` the first time.
-    pub(crate) fn secret(&self, name: &str, make: impl FnOnce() -> String) -> anyhow::Result<String> {
+    pub(crate) fn secret(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> String,
+    ) -> anyhow::Result<String> {
         let folder = self.path.join("secrets");
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let path = folder.join(name);

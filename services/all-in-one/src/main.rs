@@ -70,12 +70,10 @@ fn main() -> ExitCode {
             Ok(()) => serve(*settings),
             Err(code) => code,
         },
-        Verb::Migrate(settings) => {
-            match chassis::check(NAME, settings.services.checks()) {
-                Ok(()) => chassis::once(NAME, &settings.logging, platform::migrate(settings.services)),
-                Err(code) => code,
-            }
-        }
+        Verb::Migrate(settings) => match chassis::check(NAME, settings.services.checks()) {
+            Ok(()) => chassis::once(NAME, &settings.logging, platform::migrate(settings.services)),
+            Err(code) => code,
+        },
         Verb::CheckConfig(settings) => match check(&settings) {
             Ok(()) => ExitCode::SUCCESS,
             Err(code) => code,

@@ -27,7 +27,6 @@ pub struct Services {
 
 impl Services {
     /// What each service says of its settings; refusals name the setting, never its value.
-    #[must_use]
     pub fn checks(&self) -> [Result<(), String>; 4] {
         [self.api.check(), self.ledger.check(), self.payments.check(), self.keys.check()]
     }

@@ -102,8 +102,9 @@ impl Settings {
     ) -> anyhow::Result<Self> {
         (self.owner, self.runtime) = (Vec::new(), Vec::new());
         for service in SERVICES {
-            let password =
-                |role: &str| folder.secret(&format!("{service}_{role}_password"), || hex::encode(random()));
+            let password = |role: &str| {
+                folder.secret(&format!("{service}_{role}_password"), || hex::encode(random()))
+            };
             let (owner, runtime) = (format!("{service}_owner"), service.to_owned());
             let wanted = Wanted {
                 database: &format!("wallet_{service}"),
@@ -132,7 +133,8 @@ impl Settings {
             Role::Runtime => &self.runtime,
         };
         let flags = self.common.iter().chain(by_role).filter(|(name, _)| !is_set(name));
-        let flags = flags.filter_map(|(name, value)| Some(format!("--{}={value}", flag(&command, name)?)));
+        let flags =
+            flags.filter_map(|(name, value)| Some(format!("--{}={value}", flag(&command, name)?)));
         let line = std::iter::once(NAME.to_owned()).chain(flags).map(OsString::from);
         let services = chassis::parse::<Whole>(NAME, line)?.services;
         chassis::check(NAME, services.checks()).map(|()| services)

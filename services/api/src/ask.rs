@@ -33,7 +33,7 @@ async fn query<R: Message + Default>(
     query: &impl Message,
 ) -> Result<R, Problem> {
     asker.query(subject, query, QUERY_WAIT).await.map_err(|error| {
-        warn!(error = &error as &dyn std::error::Error, "no answer to {subject}");
+        warn!(error = chain(&error), "no answer to {subject}");
         Problem::service_unavailable()
     })
 }
@@ -46,7 +46,7 @@ async fn command<R: Message + Default>(
 ) -> Result<R, Failure> {
     asker.command(subject, command, wait).await.map_err(|error| match error {
         Error::Unavailable { .. } => {
-            warn!(error = &error as &dyn std::error::Error, "{subject} was not taken");
+            warn!(error = chain(&error), "{subject} was not taken");
             Failure::Unavailable
         }
         Error::Unknown => {
@@ -54,7 +54,7 @@ async fn command<R: Message + Default>(
             Failure::Unknown
         }
         Error::Undecodable(_) => {
-            error!(error = &error as &dyn std::error::Error, "the answer to {subject} cannot be read");
+            error!(error = chain(&error), "the answer to {subject} cannot be read");
             Failure::Unknown
         }
     })
@@ -169,14 +169,21 @@ impl Keys {
     }
 }
 
+/// An error as a log line takes it, with its causes.
+fn chain<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> &'a (dyn std::error::Error + 'static) {
+    error
+}
+
 /// Says that another service answered something that means nothing: a bug, in it or in us.
 pub(crate) fn unreadable(error: impl std::error::Error + 'static) -> Problem {
-    error!(error = &error as &dyn std::error::Error, "an answer of another service means nothing");
+    error!(error = chain(&error), "an answer of another service means nothing");
     Problem::internal_error()
 }
 
 /// Says that our own database failed.
 pub(crate) fn broken(error: impl std::error::Error + 'static) -> Problem {
-    error!(error = &error as &dyn std::error::Error, "the database failed");
+    error!(error = chain(&error), "the database failed");
     Problem::service_unavailable()
 }

@@ -160,7 +160,7 @@ impl KeyCache {
             let mut revoked = match client.subscribe(subjects::keys::KEY_REVOKED).await {
                 Ok(it) => it,
                 Err(error) => {
-                    warn!(error = &error as &dyn std::error::Error, "cannot listen for revocations");
+                    warn!("cannot listen for revocations: {error}");
                     tokio::time::sleep(LISTEN_PAUSE).await;
                     continue;
                 }
@@ -184,7 +184,10 @@ impl KeyCache {
         let read = || {
             let envelope = Envelope::decode(payload).ok()?;
             let event = KeyRevoked::decode(envelope.payload).ok()?;
-            Some((KeyId::read("key_id", &event.key_id).ok()?, <[u8; 32]>::try_from(&*event.digest).ok()?))
+            Some((
+                KeyId::read("key_id", &event.key_id).ok()?,
+                <[u8; 32]>::try_from(&*event.digest).ok()?,
+            ))
         };
         match read() {
             Some((key, digest)) => {
@@ -256,7 +259,10 @@ fn counters() -> Result<(IntCounter, IntCounter), prometheus::Error> {
     }
     let made = (
         register_int_counter!("api_key_cache_hits_total", "API keys found in memory")?,
-        register_int_counter!("api_key_cache_misses_total", "API keys the keys service was asked about")?,
+        register_int_counter!(
+            "api_key_cache_misses_total",
+            "API keys the keys service was asked about"
+        )?,
     );
     Ok(COUNTERS.get_or_init(|| made).clone())
 }

@@ -66,7 +66,8 @@ pub async fn start(
 ) -> anyhow::Result<BoxEndpoint<'static, Response>> {
     let pool =
         postgres::connect(&config.database_url, "api", config.database_connections_max).await?;
-    let migrations = [("bus._sqlx_migrations", &bus::MIGRATOR), ("api._sqlx_migrations", &MIGRATOR)];
+    let migrations =
+        [("bus._sqlx_migrations", &bus::MIGRATOR), ("api._sqlx_migrations", &MIGRATOR)];
     postgres::expect_migrated(&pool, &migrations).await?;
     let jetstream = async_nats::jetstream::new(context.nats());
     bus::streams::ensure(&jetstream).await.context("failed to ensure the streams")?;

@@ -94,9 +94,11 @@ impl Limits {
         let forwarded = request.headers().get_all("x-forwarded-for");
         let forwarded: Vec<&str> = forwarded.iter().filter_map(|it| it.to_str().ok()).collect();
         match peer {
-            Some(peer) => {
-                self.addresses.take(Who::Address(subscriber(client(peer, &forwarded, &self.proxies))))
-            }
+            Some(peer) => self.addresses.take(Who::Address(subscriber(client(
+                peer,
+                &forwarded,
+                &self.proxies,
+            )))),
             // Only a listener that is no socket has no peer: a test's.
             None => Ok(()),
         }
@@ -188,7 +190,9 @@ impl FromStr for Network {
         let bits = if address.is_ipv4() { 32 } else { 128 };
         let prefix_bits = match prefix {
             None => bits,
-            Some(prefix) => prefix.trim().parse().ok().filter(|it| *it <= bits).ok_or(NetworkError)?,
+            Some(prefix) => {
+                prefix.trim().parse().ok().filter(|it| *it <= bits).ok_or(NetworkError)?
+            }
         };
         Ok(Self { address, prefix_bits })
     }
@@ -225,7 +229,8 @@ mod tests {
 
     #[test]
     fn only_trusted_proxies_are_believed() {
-        let proxies: Vec<Network> = ["10.0.0.0/8", "fd00::/8"].map(|it| it.parse().unwrap()).to_vec();
+        let proxies: Vec<Network> =
+            ["10.0.0.0/8", "fd00::/8"].map(|it| it.parse().unwrap()).to_vec();
         let cases: &[(&str, &[&str], &str)] = &[
             ("192.0.2.1", &[], "192.0.2.1"),
             ("192.0.2.1", &["198.51.100.7"], "192.0.2.1"),

@@ -156,6 +156,11 @@ async fn lock(what: &str, path: &Path, log: &File) -> anyhow::Result<()> {
     }
 }
 
+/// Whether no process, of ours or of a server, holds the folder any more.
+pub(super) fn is_given_up(path: &Path) -> bool {
+    File::open(path.join("server.log")).is_ok_and(|log| log.try_lock().is_ok())
+}
+
 /// The process id a file holds in its first line.
 pub(super) fn pid_in(path: &Path) -> Option<u32> {
     std::fs::read_to_string(path).ok()?.lines().next()?.trim().parse().ok()

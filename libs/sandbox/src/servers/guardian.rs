@@ -13,10 +13,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::time::Instant;
 
 use super::LOOK;
-use super::folder::{Folder, RunAs, pid_in};
+use super::folder::{Folder, RunAs, is_given_up, pid_in};
 
 /// Longer than the guardian waits before it kills.
 const STOP_WAIT: Duration = Duration::from_secs(25);
@@ -136,6 +138,24 @@ impl Guarded {
         while self.exited()?.is_none() {
             if Instant::now() >= give_up_at {
                 bail!("{} did not stop within {} s", self.what, STOP_WAIT.as_secs());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// Ends the server as a power cut would, and waits until the last of its processes is gone.
+    pub(super) async fn kill(self) -> anyhow::Result<()> {
+        let pid = self.pid().and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.with_context(|| format!("{} has no process id", self.what))?;
+        kill(Pid::from_raw(pid), Signal::SIGKILL)
+            .with_context(|| format!("failed to kill {}", self.what))?;
+        let (what, path) = (self.what, self.folder.path.clone());
+        self.stop().await?;
+        let give_up_at = Instant::now() + STOP_WAIT;
+        while !is_given_up(&path) {
+            if Instant::now() >= give_up_at {
+                bail!("processes of {what} were left in {}", path.display());
             }
             tokio::time::sleep(LOOK).await;
         }

@@ -1,4 +1,5 @@
-//! nats-server with JetStream in a folder: `jetstream/` (its streams), `nats.conf`, `server.log`.
+//! nats-server with JetStream in a folder: `jetstream/` (its streams), `password`, `nats.conf`,
+//! `server.log`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -83,13 +84,22 @@ impl Nats {
     pub async fn stop(self) -> anyhow::Result<()> {
         self.guarded.stop().await
     }
+
+    /// Ends it as a power cut would: nothing in hand is finished, nobody is told.
+    ///
+    /// # Errors
+    /// It cannot be killed.
+    pub async fn kill(self) -> anyhow::Result<()> {
+        self.guarded.kill().await
+    }
 }
 
 async fn start_once(data: &Path, port: Option<u16>, tools: &Tools) -> anyhow::Result<Nats> {
     let program = tools.nats()?;
     let folder = Folder::take("nats-server", data, None).await?;
     let port = port.map_or_else(free_port, Ok).context("no port is free")?;
-    let password = new_password();
+    let password = password(&folder.path)
+        .with_context(|| format!("the folder {} cannot be used", folder.path.display()))?;
     // In a file, because everybody on the machine can read the arguments of a process.
     let config = format!(
         "listen: \"127.0.0.1:{port}\"\n\
@@ -110,6 +120,20 @@ async fn start_once(data: &Path, port: Option<u16>, tools: &Tools) -> anyhow::Re
     let (major, minor) = program.version;
     tracing::info!(port, pid = running.pid(), "nats-server {major}.{minor} runs");
     Ok(running)
+}
+
+/// Made once: whoever is connected finds the same server after a restart.
+fn password(folder: &Path) -> std::io::Result<String> {
+    let file = folder.join("password");
+    match std::fs::read_to_string(&file) {
+        Ok(password) if !password.trim().is_empty() => return Ok(password.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let password = new_password();
+    write_private(&file, &password)?;
+    Ok(password)
 }
 
 /// A nats-server speaks first. JetStream is up before the port is open.

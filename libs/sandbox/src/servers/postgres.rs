@@ -115,6 +115,14 @@ impl Postgres {
     pub async fn stop(self) -> anyhow::Result<()> {
         self.guarded.stop().await
     }
+
+    /// Ends it as a power cut would: sessions break, nothing is written any more.
+    ///
+    /// # Errors
+    /// It cannot be killed.
+    pub async fn kill(self) -> anyhow::Result<()> {
+        self.guarded.kill().await
+    }
 }
 
 fn admin_url(port: u16, password: &str) -> String {

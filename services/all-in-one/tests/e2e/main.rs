@@ -8,3 +8,15 @@ mod world;
 
 #[cfg(test)]
 mod main_job;
+
+#[cfg(test)]
+mod concurrency;
+
+#[cfg(test)]
+mod deposits;
+
+#[cfg(test)]
+mod hostile;
+
+#[cfg(test)]
+mod restarts;

@@ -10,12 +10,12 @@ use chassis::Context;
 use clap::Parser;
 use poem::endpoint::BoxEndpoint;
 use poem::{Endpoint, EndpointExt, Request, Response};
-use primitives::{AccountId, Currency, System};
+use primitives::{AccountId, Currency, KeyId, System};
 use sandbox::Sandbox;
 use sandbox::paystack::model::{Attempt, Outcome, Status};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use testkit::{Client, Database, Nats, eventually};
+use testkit::{Answer, Client, Database, Nats, TestPostgres, eventually};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use wallet::platform::Services;
@@ -65,6 +65,7 @@ pub(crate) struct World {
     front: Arc<Front>,
     shutdown: CancellationToken,
     origin: String,
+    own_postgres: Option<TestPostgres>,
 }
 
 /// A person who signed in.
@@ -82,9 +83,19 @@ impl World {
 
     /// A platform with more settings than the usual, as command-line flags.
     pub(crate) async fn start_with(more: &[&str]) -> Self {
+        Self::start_on(testkit::postgres().await, more).await
+    }
+
+    /// A platform with a Postgres of its own, which [`World::postgres`] may kill.
+    pub(crate) async fn start_alone(more: &[&str]) -> Self {
+        let postgres = testkit::own_postgres().await;
+        let world = Self::start_on(&postgres, more).await;
+        Self { own_postgres: Some(postgres), ..world }
+    }
+
+    async fn start_on(postgres: &TestPostgres, more: &[&str]) -> Self {
         let nats = testkit::nats().await;
         let mut databases = BTreeMap::new();
-        let postgres = testkit::postgres().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let outside = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
@@ -116,6 +127,7 @@ impl World {
             front,
             shutdown,
             origin,
+            own_postgres: None,
         };
         for service in Service::ALL {
             world.run(service).await;
@@ -159,6 +171,31 @@ impl World {
             }
         }
         self.running.insert(service, context);
+    }
+
+    /// Starts payments, which is stopped, with only some of its loops: a deposit comes no further
+    /// than they carry it.
+    pub(crate) async fn run_payments(&mut self, parts: &[payments::Part]) {
+        let context = testkit::context(&self.nats).await;
+        let config = self.services.payments.clone();
+        let endpoint = payments::start_parts(config, &context, parts).await.unwrap();
+        self.front.set(|front| front.payments = Some(Arc::new(endpoint)));
+        self.running.insert(Service::Payments, context);
+    }
+
+    /// Stops every service and starts it again.
+    pub(crate) async fn restart(&mut self) {
+        for service in Service::ALL.into_iter().rev() {
+            self.stop(service).await;
+        }
+        for service in Service::ALL {
+            self.run(service).await;
+        }
+    }
+
+    /// The Postgres of a world that has one alone.
+    pub(crate) fn postgres(&mut self) -> &mut TestPostgres {
+        self.own_postgres.as_mut().expect("this world shares its Postgres")
     }
 
     /// Stops a service in good order.
@@ -238,11 +275,27 @@ impl World {
     pub(crate) async fn settled(&self, person: &Person, reference: &str, status: &str) -> Value {
         let path = format!("/wallet/deposit/{reference}/status");
         eventually(&format!("deposit {reference} is {status}"), WAIT, async || {
-            let call = self.client.get(&path).bearer(&person.token);
-            let deposit: Value = call.send().await.ok();
+            let answer = self.client.get(&path).bearer(&person.token).send().await;
+            // A service that has just started is not heard at once.
+            if !answer.status.is_success() {
+                return Err(answer.text());
+            }
+            let deposit: Value = answer.ok();
             if text(&deposit, "status") == status { Ok(deposit) } else { Err(deposit.to_string()) }
         })
         .await
+    }
+
+    /// Sends a body to the webhook's address, signed with Paystack's key.
+    pub(crate) async fn webhook(&self, body: &[u8]) -> Answer {
+        let signature = testkit::paystack_signature(PAYSTACK_KEY, body);
+        self.signed_webhook(body, &signature).await
+    }
+
+    /// Sends a body to the webhook's address with any signature.
+    pub(crate) async fn signed_webhook(&self, body: &[u8], signature: &str) -> Answer {
+        let call = self.client.post("/wallet/paystack/webhook");
+        call.header("x-paystack-signature", signature).body("application/json", body).send().await
     }
 
     /// A key with these permissions, good for an hour.
@@ -250,6 +303,28 @@ impl World {
         let call = self.client.post("/keys/create").bearer(&person.token);
         let body = json!({ "name": "test", "permissions": permissions, "expiry": "1H" });
         text(&call.json(&body).send().await.ok(), "api_key")
+    }
+
+    /// Makes a key two hours older than it is, which no release of the service could.
+    pub(crate) async fn age_key(&self, id: &str) {
+        let mut tx = self.database(Service::Keys).begin().await.unwrap();
+        let past_triggers = sqlx::raw_sql("set local session_replication_role = replica");
+        past_triggers.execute(&mut *tx).await.unwrap();
+        let aged: i64 = sqlx::query_scalar(
+            "with aged as (
+                update keys.keys
+                set created_at = created_at - interval '2 hours',
+                    expires_at = expires_at - interval '2 hours'
+                where key_id = $1
+                returning 1)
+             select count(*) from aged",
+        )
+        .bind(KeyId::parse(id).unwrap().uuid())
+        .fetch_one(&mut *tx)
+        .await
+        .unwrap();
+        assert_eq!(aged, 1, "no key {id}");
+        tx.commit().await.unwrap();
     }
 
     pub(crate) async fn balance(&self, person: &Person) -> u64 {
@@ -279,23 +354,28 @@ impl World {
         self.shutdown.cancel();
         let violations = ledger::audit::violations(self.database(Service::Ledger)).await.unwrap();
         assert!(violations.is_empty(), "the books do not balance: {violations:?}");
+        // Everything in hand is finished: nothing was credited a second time.
+        assert_eq!(self.difference_to_paystack().await, Ok(()));
         self.sandbox.stop().await;
     }
 
     /// Waits until what Paystack collected has arrived; what a test parked on purpose it takes out.
     async fn agree_with_paystack(&self) {
-        eventually("the clearing account is what Paystack collected", WAIT, async || {
-            let collected = self.sandbox.collected();
-            for (currency, collected) in &collected {
-                let parked = self.parked(currency).await;
-                let cleared = self.cleared(currency).await;
-                if cleared + parked != *collected {
-                    return Err(format!("{currency}: {cleared} + {parked} parked, {collected} collected"));
-                }
+        let look = async || self.difference_to_paystack().await;
+        eventually("the clearing account is what Paystack collected", WAIT, look).await;
+    }
+
+    async fn difference_to_paystack(&self) -> Result<(), String> {
+        for (currency, collected) in &self.sandbox.collected() {
+            let parked = self.parked(currency).await;
+            let cleared = self.cleared(currency).await;
+            if cleared + parked != *collected {
+                return Err(format!(
+                    "{currency}: {cleared} + {parked} parked, {collected} collected"
+                ));
             }
-            Ok(())
-        })
-        .await;
+        }
+        Ok(())
     }
 
     /// What the ledger says Paystack owes us.
@@ -304,10 +384,10 @@ impl World {
         let account = AccountId::system(System::PaystackClearing, currency).uuid();
         let debits: i64 =
             sqlx::query_scalar("select debits_minor from ledger.accounts where account_id = $1")
-        .bind(account)
-        .fetch_one(self.database(Service::Ledger))
-        .await
-        .unwrap();
+                .bind(account)
+                .fetch_one(self.database(Service::Ledger))
+                .await
+                .unwrap();
         u64::try_from(debits).unwrap()
     }
 

@@ -54,7 +54,8 @@ impl<T: Request> Body<T> {
         if !self.content_type.as_deref().is_some_and(is_json) {
             return Err(Problem::unsupported_media_type());
         }
-        let Object(fields) = serde_json::from_slice(&self.bytes).map_err(|_| Problem::malformed_request())?;
+        let Object(fields) =
+            serde_json::from_slice(&self.bytes).map_err(|_| Problem::malformed_request())?;
         let mut fields = Fields { fields, errors: Vec::new(), is_amount_wrong: false };
         let read = T::read(&mut fields);
         fields.finish(read)
@@ -257,7 +258,8 @@ mod tests {
     impl Request for Asked {
         fn read(fields: &mut Fields) -> Option<Self> {
             let amount = fields.amount("amount");
-            let note = fields.optional_text("note", |it| if it.len() > 3 { Err("too long") } else { Ok(it) });
+            let note = fields
+                .optional_text("note", |it| if it.len() > 3 { Err("too long") } else { Ok(it) });
             let tags = fields.texts("tags", Ok);
             Some(Self { amount: amount?.minor(), note: note?, tags: tags? })
         }
@@ -277,7 +279,8 @@ mod tests {
         let good = r#" {"amount": 5000, "note": null, "tags": ["a"]} "#;
         let asked = Asked { amount: 5000, note: None, tags: vec!["a".to_owned()] };
         assert_eq!(read(Some("application/json; charset=utf-8"), good.as_bytes()), Ok(asked));
-        for wrong in [None, Some(""), Some("text/plain"), Some("application/x-www-form-urlencoded")] {
+        for wrong in [None, Some(""), Some("text/plain"), Some("application/x-www-form-urlencoded")]
+        {
             let problem = read(wrong, good.as_bytes()).unwrap_err();
             assert_eq!(problem.code(), Code::UnsupportedMediaType, "{wrong:?}");
         }
@@ -296,7 +299,10 @@ mod tests {
         ] {
             assert_eq!(code(unreadable), Some(Code::MalformedRequest), "{unreadable}");
         }
-        assert_eq!(read(Some("application/json"), b"\xff\xfe").unwrap_err().code(), Code::MalformedRequest);
+        assert_eq!(
+            read(Some("application/json"), b"\xff\xfe").unwrap_err().code(),
+            Code::MalformedRequest
+        );
         for wrong in [
             r#"{"amount": 1}"#,
             r#"{"amount": 1, "tags": "a"}"#,
@@ -324,8 +330,24 @@ mod tests {
             assert_eq!(parse_amount(written).map(Amount::minor), Ok(minor));
         }
         for wrong in [
-            "null", "0", "-0", "-1", "1.0", "1e3", "1E3", "0.5", "1.5", "\"5\"", "true", "[]", "{}",
-            "[1]", "9007199254740992", "18446744073709551616", "1e400", "99999999999999999999999",
+            "null",
+            "0",
+            "-0",
+            "-1",
+            "1.0",
+            "1e3",
+            "1E3",
+            "0.5",
+            "1.5",
+            "\"5\"",
+            "true",
+            "[]",
+            "{}",
+            "[1]",
+            "9007199254740992",
+            "18446744073709551616",
+            "1e400",
+            "99999999999999999999999",
         ] {
             assert!(parse_amount(wrong).is_err(), "{wrong}");
             let body = format!(r#"{{"amount": {wrong}, "tags": []}}"#);
@@ -362,20 +384,23 @@ mod tests {
         while Instant::now() < until {
             for _ in 0..1_000 {
                 let mut bytes = template.to_vec();
-                for _ in 0..rand::RngExt::random_range(&mut rng, 0..3) {
-                    let at = rand::RngExt::random_range(&mut rng, 0..bytes.len());
+                for _ in 0..rng.random_range(0..3) {
+                    let at = rng.random_range(0..bytes.len());
                     let symbols = b"0123456789eE.+-\"{}[],: ntrue\\u\xff\x00";
-                    bytes[at] = symbols[rand::RngExt::random_range(&mut rng, 0..symbols.len())];
+                    bytes[at] = symbols[rng.random_range(0..symbols.len())];
                 }
-                if rand::RngExt::random_range(&mut rng, 0..4) == 0 {
-                    rand::Rng::fill_bytes(&mut rng, &mut bytes);
+                if rng.random_range(0..4) == 0 {
+                    rng.fill_bytes(&mut bytes);
                 }
                 n_tried += 1;
                 if let Ok(asked) = read(Some("application/json"), &bytes) {
                     n_accepted += 1;
                     let text = String::from_utf8(bytes).unwrap();
                     let digits = asked.amount.to_string();
-                    assert!(text.contains(&format!("\"amount\": {digits}")) || text.contains(&digits), "{text}");
+                    assert!(
+                        text.contains(&format!("\"amount\": {digits}")) || text.contains(&digits),
+                        "{text}"
+                    );
                     assert!((1..=AMOUNT_MINOR_MAX).contains(&asked.amount), "{text}");
                 }
             }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use poem_openapi::param::{Header, Path};
 use poem_openapi::payload::Json;
 use poem_openapi::types::{Any, Example};
-use poem_openapi::param::{Header, Path};
 use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
 use primitives::{Amount, DepositId, Timestamp};
 use proto_events::convert::{self, WireId as _};
@@ -439,7 +439,8 @@ mod tests {
     #[test]
     fn a_reference_is_what_the_provider_takes_too() {
         assert!(is_reference("dep-0192f0c1e6b87c3a9d2e4f5061728394"));
-        for wrong in ["", "short", "DEP-0192F0C1E6B87C3A", "dep_0192f0c1e6b87c3a", &"a".repeat(51)] {
+        for wrong in ["", "short", "DEP-0192F0C1E6B87C3A", "dep_0192f0c1e6b87c3a", &"a".repeat(51)]
+        {
             assert!(!is_reference(wrong), "{wrong}");
         }
     }

@@ -32,7 +32,10 @@ impl IdempotencyKey {
         };
         let is_visible = key.iter().all(u8::is_ascii_graphic);
         if key.is_empty() || key.len() > KEY_BYTES_MAX || !is_visible {
-            return Err(Problem::invalid_field(HEADER, "must be 1 to 255 visible ASCII characters"));
+            return Err(Problem::invalid_field(
+                HEADER,
+                "must be 1 to 255 visible ASCII characters",
+            ));
         }
         let mut digest = Sha256::new();
         digest.update(account.uuid().as_bytes());
@@ -106,8 +109,15 @@ mod tests {
         assert_eq!(key(account, &[]), Ok(None));
         assert!(key(account, &[b"a"]).unwrap().is_some());
         assert!(key(account, &[&[b'~'; 255]]).unwrap().is_some());
-        let wrong: [&[&[u8]]; 7] =
-            [&[b""], &[&[b'a'; 256]], &[b"a b"], &[b"a\tb"], &[b"\xc3\xa9"], &[b"\x7f"], &[b"a", b"a"]];
+        let wrong: [&[&[u8]]; 7] = [
+            &[b""],
+            &[&[b'a'; 256]],
+            &[b"a b"],
+            &[b"a\tb"],
+            &[b"\xc3\xa9"],
+            &[b"\x7f"],
+            &[b"a", b"a"],
+        ];
         for sent in wrong {
             assert_eq!(key(account, sent), Err(Code::InvalidField), "{sent:?}");
         }

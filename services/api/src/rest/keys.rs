@@ -131,11 +131,7 @@ pub(crate) struct CreateRequest {
 
 impl Example for CreateRequest {
     fn example() -> Self {
-        Self {
-            name: "reporting".to_owned(),
-            permissions: vec![Allowed::Read],
-            expiry: Expiry::Day,
-        }
+        Self { name: "reporting".to_owned(), permissions: vec![Allowed::Read], expiry: Expiry::Day }
     }
 }
 
@@ -451,9 +447,11 @@ impl Keys {
             Failure::Unavailable => Problem::service_unavailable(),
             Failure::Unknown => Problem::service_unavailable().late(),
         })?;
-        match wire::Refusal::try_from(outcome.refusal).map_err(ask::unreadable)? {
-            wire::Refusal::Unspecified => Ok(outcome),
-            refusal => Err(from_key_refusal(refusal).replayed(outcome.replayed)),
+        let refusal = wire::Refusal::try_from(outcome.refusal).map_err(ask::unreadable)?;
+        if refusal == wire::Refusal::Unspecified {
+            Ok(outcome)
+        } else {
+            Err(from_key_refusal(refusal).replayed(outcome.replayed))
         }
     }
 }

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use poem::http::header::{self, HeaderName, HeaderValue};
 use poem::http::StatusCode;
+use poem::http::header::{self, HeaderName, HeaderValue};
 use poem_openapi::registry::{
     MetaHeader, MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry,
 };
@@ -329,9 +329,8 @@ pub fn from_deposit_refusal(refusal: DepositRefusal) -> Problem {
     match refusal {
         DepositRefusal::IdempotencyKeyReused => Problem::idempotency_key_reused(),
         DepositRefusal::DeadlineExceeded => Problem::deadline_exceeded(),
-        DepositRefusal::LimitExceeded => {
-            Problem::limit_exceeded().detail("The amount is less or more than the payment provider takes in one deposit.")
-        }
+        DepositRefusal::LimitExceeded => Problem::limit_exceeded()
+            .detail("The amount is less or more than the payment provider takes in one deposit."),
         DepositRefusal::CurrencyMismatch => Problem::currency_mismatch()
             .detail("The payment provider does not take this wallet's currency."),
         DepositRefusal::ProviderUnavailable => Problem::provider_unavailable(),
@@ -377,12 +376,8 @@ pub(crate) const AUTHENTICATED: &[Code] = &[
     Code::ServiceUnavailable,
 ];
 /// Whoever sends a JSON body may be told these.
-pub(crate) const WITH_BODY: &[Code] = &[
-    Code::MalformedRequest,
-    Code::InvalidField,
-    Code::BodyTooLarge,
-    Code::UnsupportedMediaType,
-];
+pub(crate) const WITH_BODY: &[Code] =
+    &[Code::MalformedRequest, Code::InvalidField, Code::BodyTooLarge, Code::UnsupportedMediaType];
 /// Whoever asks another service to do something may be told these.
 pub(crate) const COMMANDS: &[Code] = &[Code::DeadlineExceeded, Code::IdempotencyKeyReused];
 
@@ -449,8 +444,7 @@ fn document(status: u16, codes: &[Code]) -> MetaResponse {
             "request_id": "0192f0c1e6b87c3a9d2e4f5061728394",
         })
     });
-    let code =
-        MetaSchema { ty: "string", enum_items: names, ..MetaSchema::ANY };
+    let code = MetaSchema { ty: "string", enum_items: names, ..MetaSchema::ANY };
     let narrowed = MetaSchema {
         ty: "object",
         properties: vec![("code", MetaSchemaRef::Inline(Box::new(code)))],
@@ -461,7 +455,8 @@ fn document(status: u16, codes: &[Code]) -> MetaResponse {
         example,
         ..MetaSchema::ANY
     };
-    let headers = if matches!(status, 429 | 502..=504) { vec![retry_after_header()] } else { vec![] };
+    let headers =
+        if matches!(status, 429 | 502..=504) { vec![retry_after_header()] } else { vec![] };
     MetaResponse {
         description: meaning(status),
         status: Some(status),
@@ -499,7 +494,9 @@ fn meaning(status: u16) -> &'static str {
         429 => "Too many requests.",
         502 => "The provider could not be reached.",
         503 => "A part of the platform cannot be reached.",
-        504 => "What was asked was taken, and not answered in time. Repeat with the same Idempotency-Key.",
+        504 => {
+            "What was asked was taken, and not answered in time. Repeat with the same Idempotency-Key."
+        }
         _ => "Something broke on our side.",
     }
 }
@@ -507,7 +504,6 @@ fn meaning(status: u16) -> &'static str {
 /// Every refusal: RFC 9457 problem details.
 #[derive(Debug, Object)]
 #[oai(rename = "Problem")]
-#[expect(dead_code, reason = "documents what chassis::http::Problem writes")]
 struct ProblemBody {
     /// A URI that stands for the code.
     #[oai(rename = "type")]
@@ -529,7 +525,6 @@ struct ProblemBody {
 
 /// A wrong field.
 #[derive(Debug, Object)]
-#[expect(dead_code, reason = "documents what chassis::http::Problem writes")]
 struct ProblemField {
     /// The field, header or query parameter.
     field: String,

@@ -184,7 +184,6 @@ impl Transactions {
     ///
     /// Newest first. Pages stay where they are while new transactions arrive. Needs the permission `read`.
     #[oai(path = "/wallet/transactions", method = "get", operation_id = "list_transactions")]
-    #[expect(clippy::too_many_arguments, reason = "one a query parameter")]
     async fn list(
         &self,
         who: Credentials<'_>,
@@ -313,10 +312,7 @@ impl Transactions {
         Ok(Some(settled))
     }
 
-    async fn shown(
-        &self,
-        movements: &[wire::Movement],
-    ) -> Result<Vec<Transaction>, Problem> {
+    async fn shown(&self, movements: &[wire::Movement]) -> Result<Vec<Transaction>, Problem> {
         let counterparties: Vec<AccountId> = movements
             .iter()
             .filter(|it| it.kind() == wire::TransferKind::Wallet)
@@ -336,8 +332,7 @@ fn transaction(
     let read = || {
         let id = TransferId::read("transfer_id", &movement.transfer_id)?;
         let amount = convert::amount("amount_minor", movement.amount_minor)?;
-        let other =
-            AccountId::read("counterparty_account_id", &movement.counterparty_account_id)?;
+        let other = AccountId::read("counterparty_account_id", &movement.counterparty_account_id)?;
         Ok::<_, convert::Malformed>((id, amount, other))
     };
     let (id, amount, other) = read().map_err(ask::unreadable)?;
@@ -353,10 +348,8 @@ fn transaction(
             }));
         }
     };
-    let status = match movement.rejection() {
-        wire::Rejection::Unspecified => Status::Success,
-        _ => Status::Failed,
-    };
+    let is_posted = movement.rejection() == wire::Rejection::Unspecified;
+    let status = if is_posted { Status::Success } else { Status::Failed };
     Ok(Transaction {
         id: id.to_string(),
         kind,

@@ -296,9 +296,8 @@ impl Transfers {
 
     /// Remembers the very command before the answer, so that its fate can always be asked for.
     async fn awaited(&self, asked: Asked, command: &wire::Command) -> Result<Transferred, Problem> {
-        let request = asked
-            .request_key
-            .map(|key| pending::Request { key: key.0, digest: asked.digest });
+        let request =
+            asked.request_key.map(|key| pending::Request { key: key.0, digest: asked.digest });
         let row = pending::Pending {
             transfer: asked.transfer,
             account: asked.account,
@@ -312,13 +311,10 @@ impl Transfers {
             created_at: asked.now,
             settled: None,
         };
-        let transfer =
-            pending::remember(&self.people, &row, request).await.map_err(ask::broken)?;
+        let transfer = pending::remember(&self.people, &row, request).await.map_err(ask::broken)?;
         self.pending.inc();
-        let awaited = Awaited {
-            transaction_id: transfer.to_string(),
-            status: TransferStatus::Pending,
-        };
+        let awaited =
+            Awaited { transaction_id: transfer.to_string(), status: TransferStatus::Pending };
         Ok(Transferred::Awaited(Json(awaited), format!("/wallet/transactions/{transfer}")))
     }
 }
@@ -379,7 +375,8 @@ mod tests {
     #[test]
     fn a_number_is_thirteen_digits_whatever_the_last() {
         assert!(shaped("4539578763621".to_owned()).is_ok());
-        for wrong in ["", "453957876362", "45395787636211", "4539578763 21", "४५३९५७८७६३६२१"] {
+        for wrong in ["", "453957876362", "45395787636211", "4539578763 21", "४५३९५७८७६३६२१"]
+        {
             assert!(shaped(wrong.to_owned()).is_err(), "{wrong}");
         }
     }

@@ -48,7 +48,10 @@ impl ToJSON for Minor {
 impl ParseFromJSON for Minor {
     fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
         let minor = value.as_ref().and_then(Value::as_u64);
-        minor.and_then(|it| Amount::try_new(it).ok()).map(Self).ok_or_else(ParseError::expected_input)
+        minor
+            .and_then(|it| Amount::try_new(it).ok())
+            .map(Self)
+            .ok_or_else(ParseError::expected_input)
     }
 }
 
@@ -87,6 +90,8 @@ impl ToJSON for Moment {
 impl ParseFromJSON for Moment {
     fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
         let text = value.as_ref().and_then(Value::as_str);
-        text.and_then(|it| Timestamp::parse(it).ok()).map(Self).ok_or_else(ParseError::expected_input)
+        text.and_then(|it| Timestamp::parse(it).ok())
+            .map(Self)
+            .ok_or_else(ParseError::expected_input)
     }
 }
