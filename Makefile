@@ -50,7 +50,7 @@ openapi: ## refresh the committed REST contract
 	mv services/api/openapi.json.new services/api/openapi.json
 
 protos: ## add new lines to the committed promise of the wire
-	UPDATE_WIRE=1 cargo test -p proto-events --test compat
+	ADD_TO_WIRE=1 cargo test -p proto-events --test compat
 
 prepare: tools ## refresh .sqlx from the migrations (needs nothing but what `make tools` fetched)
 	cargo run --quiet --bin sandbox -- prepare
