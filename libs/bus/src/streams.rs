@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::GetStreamErrorKind;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, RetentionPolicy, StorageType, Stream as Found,
+};
 use proto_events::subjects::{STREAMS, Stream, StreamKind};
 
 /// Commands waiting to be applied; beyond this the stream refuses and askers are told so.
@@ -71,18 +73,36 @@ pub async fn ensure_with(js: &Context, replicas: usize) -> Result<(), Error> {
     Ok(())
 }
 
+/// The stream; made again, empty and with one replica, if it is gone: then NATS has lost its disk,
+/// and nobody else would make it before a service starts anew.
+pub(crate) async fn find(js: &Context, stream: &Stream) -> Result<Found, Error> {
+    let look = || js.get_stream(stream.name);
+    let source = match look().await {
+        Ok(found) => return Ok(found),
+        Err(source) => source,
+    };
+    if !is_missing(&source.kind()) {
+        return Err(Error::Look { stream: stream.name, source });
+    }
+    tracing::error!(stream = stream.name, "stream {} is gone and is made again", stream.name);
+    declare(js, stream, 1).await?;
+    look().await.map_err(|source| Error::Look { stream: stream.name, source })
+}
+
+fn is_missing(kind: &GetStreamErrorKind) -> bool {
+    match kind {
+        GetStreamErrorKind::JetStream(refused) => refused.code() == 404,
+        GetStreamErrorKind::EmptyName
+        | GetStreamErrorKind::Request
+        | GetStreamErrorKind::InvalidStreamName => false,
+    }
+}
+
 async fn replicas_of(js: &Context, stream: &Stream) -> Result<Option<usize>, Error> {
     match js.get_stream(stream.name).await {
         Ok(found) => Ok(Some(found.cached_info().config.num_replicas)),
-        Err(source) => match source.kind() {
-            GetStreamErrorKind::JetStream(ref refused) if refused.code() == 404 => Ok(None),
-            GetStreamErrorKind::JetStream(_)
-            | GetStreamErrorKind::EmptyName
-            | GetStreamErrorKind::Request
-            | GetStreamErrorKind::InvalidStreamName => {
-                Err(Error::Look { stream: stream.name, source })
-            }
-        },
+        Err(source) if is_missing(&source.kind()) => Ok(None),
+        Err(source) => Err(Error::Look { stream: stream.name, source }),
     }
 }
 

@@ -272,7 +272,10 @@ where
 
 fn judge(name: &'static str, process: &Process, end: End) -> ExitCode {
     if let Some(failure) = process.failure() {
-        // The loop's own line was written when it failed.
+        // The loop's own line was written when it failed; what the body says may be why.
+        if let End::Done(Err(error), _) = &end {
+            tracing::error!("{name}: {error:#}");
+        }
         tracing::error!("{name} stopped because {failure}");
         return ExitCode::from(EXIT_LOOP);
     }

@@ -32,8 +32,12 @@ pub struct Telemetry {
 /// # Errors
 /// When the filter cannot be read, the exporter cannot be made, or a subscriber is already set.
 pub fn init(name: &'static str, logging: &Logging) -> anyhow::Result<Telemetry> {
-    let filter =
-        EnvFilter::builder().parse(&logging.log_level).context("LOG_LEVEL cannot be read")?;
+    let mut directives = logging.log_level.clone();
+    if !directives.contains("async_nats=") {
+        // It would write whole messages, and a new API key travels in one.
+        directives.push_str(",async_nats=error");
+    }
+    let filter = EnvFilter::builder().parse(&directives).context("LOG_LEVEL cannot be read")?;
     let provider = logging.otlp_endpoint.as_deref().map(|url| exporter(name, url)).transpose()?;
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     let traces = provider

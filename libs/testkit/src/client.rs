@@ -139,6 +139,32 @@ impl Call {
 }
 
 impl Answer {
+    /// Reads an answer off the wire, for a request that no library would send. The sender must have
+    /// asked for `connection: close`.
+    ///
+    /// # Panics
+    /// When it is no HTTP/1.1 answer.
+    #[must_use]
+    pub fn parse(shown: &str, received: &[u8]) -> Self {
+        const HEAD_END: &[u8] = b"\r\n\r\n";
+        let said = || format!("{shown}: {}", String::from_utf8_lossy(received));
+        let end = received.windows(HEAD_END.len()).position(|it| it == HEAD_END);
+        let (head, body) = received.split_at(end.unwrap_or_else(|| panic!("{}", said())));
+        let head = std::str::from_utf8(head).unwrap_or_else(|_| panic!("{}", said()));
+        let mut lines = head.split("\r\n");
+        let status = lines.next().and_then(|it| it.split(' ').nth(1)?.parse().ok());
+        let headers = lines.filter_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            Some((name.parse::<HeaderName>().ok()?, value.trim().parse().ok()?))
+        });
+        Self {
+            status: status.unwrap_or_else(|| panic!("{}", said())),
+            headers: headers.collect(),
+            body: body[HEAD_END.len()..].to_vec(),
+            shown: shown.to_owned(),
+        }
+    }
+
     /// A header's text; empty if it is not there.
     #[must_use]
     pub fn header(&self, name: impl TryInto<HeaderName>) -> &str {

@@ -2,12 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use async_nats::client::RequestErrorKind;
 use chassis::Context;
 use sandbox::servers::Tools;
 use tokio_util::sync::CancellationToken;
 
 use crate::folder;
+
+const SERVED_WAIT: Duration = Duration::from_secs(20);
 
 /// A running nats-server; stops when dropped.
 #[derive(Debug)]
@@ -63,6 +67,34 @@ impl Nats {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.server.as_ref()?.pid()
+    }
+
+    /// Waits until somebody serves this query; a service that has just started is a moment away.
+    ///
+    /// # Panics
+    /// When nobody does within some seconds.
+    pub async fn served(&self, subject: &'static str) {
+        let client = self.client().await;
+        crate::eventually(&format!("{subject} is served"), SERVED_WAIT, async || {
+            match client.request(subject, Vec::new().into()).await {
+                Err(error) if error.kind() == RequestErrorKind::NoResponders => {
+                    Err(error.to_string())
+                }
+                // Whatever it thinks of an empty query.
+                Ok(_) | Err(_) => Ok(()),
+            }
+        })
+        .await;
+    }
+
+    /// How many messages a stream has ever taken.
+    ///
+    /// # Panics
+    /// When there is no such stream.
+    pub async fn last_sequence(&self, stream: &str) -> u64 {
+        let jetstream = async_nats::jetstream::new(self.client().await);
+        let stream = jetstream.get_stream(stream).await.expect("the stream is there");
+        stream.cached_info().state.last_sequence
     }
 
     /// Ends the server as a power cut would.

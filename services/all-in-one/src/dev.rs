@@ -3,18 +3,18 @@
 //! Postgres and nats-server run as children, Google and Paystack are played by the sandbox, every
 //! secret is made once and kept in the data folder. Whatever the environment already says wins.
 
-use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{ErrorKind, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener as Listener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use chassis::{LogFormat, Logging, Process, Secret};
-use sandbox::servers::{Nats, Postgres};
 use tokio::net::TcpListener;
 use wallet::platform::{self, Services};
 
 use crate::NAME;
+use crate::children::{Children, Wanted};
 use crate::folder::Folder;
 use crate::settings::{Role, Settings};
 
@@ -22,13 +22,13 @@ use crate::settings::{Role, Settings};
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     /// Port of the public origin.
-    #[arg(long, env = "PORT", default_value_t = 8000)]
+    #[arg(long, env = "PORT", default_value_t = 8000, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
     /// Port of the sandbox: Paystack's API and checkout, and the OpenID provider.
-    #[arg(long, env = "SANDBOX_PORT", default_value_t = 8090)]
+    #[arg(long, env = "SANDBOX_PORT", default_value_t = 8090, value_parser = clap::value_parser!(u16).range(1..))]
     sandbox_port: u16,
     /// Port of /livez, /readyz and /metrics.
-    #[arg(long, env = "ADMIN_PORT", default_value_t = 9000)]
+    #[arg(long, env = "ADMIN_PORT", default_value_t = 9000, value_parser = clap::value_parser!(u16).range(1..))]
     admin_port: u16,
     /// Folder for everything that stays between runs.
     #[arg(long, env = "WALLET_DATA", default_value = ".wallet", value_name = "FOLDER")]
@@ -40,7 +40,12 @@ pub(crate) struct Args {
     #[arg(long, env = "NATS_URL", hide_env_values = true, value_name = "URL")]
     nats_url: Option<Secret>,
     /// Which log lines are written.
-    #[arg(long, env = "LOG_LEVEL", default_value = "warn,wallet=info", value_name = "DIRECTIVES")]
+    #[arg(
+        long,
+        env = "LOG_LEVEL",
+        default_value = "warn,wallet=info,sqlx=error",
+        value_name = "DIRECTIVES"
+    )]
     log_level: String,
 }
 
@@ -55,16 +60,22 @@ fn logging(log_level: String) -> Logging {
 
 /// Runs the platform until Ctrl-C or SIGTERM.
 pub(crate) fn main(args: Args) -> ExitCode {
-    let prepared = Folder::open(&args.data)
-        .and_then(|folder| Ok((Settings::gather(&folder, args.port, args.sandbox_port)?, folder)));
-    let (settings, folder) = match prepared {
+    let prepared = Folder::open(&args.data).and_then(|folder| {
+        let settings = Settings::gather(&folder, args.port, args.sandbox_port)?;
+        Ok((folder, settings))
+    });
+    let (folder, settings) = match prepared {
         Ok(prepared) => prepared,
-        Err(error) => return chassis::once(NAME, &quiet(), async { Err(error) }),
+        Err(error) => return refused(&error),
     };
-    // A bad setting is said before anything starts.
+    // A bad setting or a taken port is said before anything starts.
     if let Err(code) = settings.services(Role::Runtime) {
         return code;
     }
+    let doors = match Doors::open(&args) {
+        Ok(doors) => doors,
+        Err(error) => return refused(&error),
+    };
     let config = chassis::Config {
         logging: logging(args.log_level.clone()),
         admin_address: local(args.admin_port),
@@ -72,11 +83,49 @@ pub(crate) fn main(args: Args) -> ExitCode {
         shutdown_delay_seconds: 0,
         shutdown_grace_seconds: 10,
     };
-    chassis::run(NAME, config, async |process| run(process, args, settings, &folder).await)
+    chassis::run(NAME, config, async |process| run(process, args, settings, &folder, doors).await)
+}
+
+/// Says why nothing was started, as a sentence and not as a line of a log.
+fn refused(error: &anyhow::Error) -> ExitCode {
+    // If standard error is closed, nobody wants to know.
+    writeln!(std::io::stderr(), "{NAME}: {error:#}").ok();
+    ExitCode::FAILURE
 }
 
 fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// Where the world comes in; open, but nobody is let in yet.
+struct Doors {
+    origin: Listener,
+    outside: Listener,
+}
+
+impl Doors {
+    fn open(args: &Args) -> anyhow::Result<Self> {
+        let origin = bind("PORT", args.port)?;
+        let outside = bind("SANDBOX_PORT", args.sandbox_port)?;
+        // The process opens this one itself; here it is only tried, for the sake of the sentence.
+        bind("ADMIN_PORT", args.admin_port)?;
+        Ok(Self { origin, outside })
+    }
+}
+
+fn bind(setting: &str, port: u16) -> anyhow::Result<Listener> {
+    let listener = match Listener::bind(local(port)) {
+        Ok(listener) => listener,
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            bail!("port {port} is taken; set {setting} to one that is free")
+        }
+        Err(error) => {
+            return Err(error)
+                .context(format!("port {port} cannot be used; set {setting} to another one"));
+        }
+    };
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 async fn run(
@@ -84,92 +133,65 @@ async fn run(
     args: Args,
     settings: Settings,
     folder: &Folder,
+    doors: Doors,
 ) -> anyhow::Result<()> {
-    let origin = bind("PORT", args.port).await?;
-    let outside = bind("SANDBOX_PORT", args.sandbox_port).await?;
-    let servers = Servers::start(folder, &args).await?;
-    let settings = match (&servers.postgres, &args.database_url) {
+    let wanted = Wanted { postgres: args.database_url.is_none(), nats: args.nats_url.is_none() };
+    let children = Children::start(folder, wanted).await?;
+    let settings = match (&children.postgres, &args.database_url) {
         (Some(postgres), _) => settings.with_databases(folder, postgres).await,
         (None, Some(url)) => Ok(settings.with_database_url(url.expose())),
         (None, None) => Ok(settings),
     };
-    let ran =
-        async { serve(&process, &args, (settings?, folder), &servers, origin, outside).await }
-            .await;
+    let ran = match settings {
+        Ok(settings) => tokio::select! {
+            ran = serve(&process, &args, (settings, folder), &children, doors) => ran,
+            gone = children.ended() => Err(gone),
+        },
+        Err(error) => Err(error),
+    };
     // The services finish while their servers are still there.
     process.shutdown().cancel();
     let drained = process.drain().await;
-    servers.stop().await?;
+    let stopped = children.stop().await;
     ran?;
-    drained.map_err(|left| anyhow!("these did not finish: {}", left.join(", ")))
+    stopped?;
+    drained.map_err(unfinished)
 }
 
-async fn bind(setting: &str, port: u16) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(local(port))
-        .await
-        .with_context(|| format!("port {port} cannot be used; set {setting} to one that is free"))
-}
-
-/// The children; none where the environment names a server.
-struct Servers {
-    postgres: Option<Postgres>,
-    nats: Option<Nats>,
-}
-
-impl Servers {
-    async fn start(folder: &Folder, args: &Args) -> anyhow::Result<Self> {
-        let postgres = async {
-            match args.database_url {
-                Some(_) => anyhow::Ok(None),
-                None => Ok(Some(Postgres::start(&folder.join("postgres")).await?)),
-            }
-        };
-        let nats = async {
-            match args.nats_url {
-                Some(_) => anyhow::Ok(None),
-                None => Ok(Some(Nats::start(&folder.join("nats")).await?)),
-            }
-        };
-        let (postgres, nats) = tokio::try_join!(postgres, nats)?;
-        Ok(Self { postgres, nats })
-    }
-
-    async fn stop(self) -> anyhow::Result<()> {
-        if let Some(nats) = self.nats {
-            nats.stop().await?;
-        }
-        if let Some(postgres) = self.postgres {
-            postgres.stop().await?;
-        }
-        Ok(())
-    }
+fn unfinished(left: Vec<String>) -> anyhow::Error {
+    anyhow!("these did not finish: {}", left.join(", "))
 }
 
 async fn serve(
     process: &Process,
     args: &Args,
     (settings, folder): (Settings, &Folder),
-    servers: &Servers,
-    listener: TcpListener,
-    outside: TcpListener,
+    children: &Children,
+    doors: Doors,
 ) -> anyhow::Result<()> {
     let refused = |_| anyhow!("a setting cannot work; see the line above");
     let services = settings.services(Role::Runtime).map_err(refused)?;
     platform::migrate(settings.services(Role::Owner).map_err(refused)?).await?;
-    let sandbox = sandbox::start(outside, imitated(args, &services, folder)).await?;
-    let nats_url = match (&servers.nats, &args.nats_url) {
+    let outside = TcpListener::from_std(doors.outside)?;
+    let mut sandbox = sandbox::start(outside, imitated(args, &services, folder)).await?;
+    let nats_url = match (&children.nats, &args.nats_url) {
         (Some(nats), _) => nats.url(),
         (None, Some(url)) => url.expose().to_owned(),
         (None, None) => String::new(),
     };
-    let origin = platform::start(services, async |name| {
-        Ok(process.context(name, chassis::nats::connect(&nats_url, name).await?))
-    })
-    .await?;
+    let origin = platform::start(services, process, &nats_url).await?;
+    let listener = TcpListener::from_std(doors.origin)?;
     banner(args)?;
-    let served = chassis::http::serve(listener, origin, process.shutdown(), process.grace()).await;
+    let served = tokio::select! {
+        served = chassis::http::serve(listener, origin, process.shutdown(), process.grace()) => served,
+        error = sandbox.failed() => Err(error),
+    };
+    // What is in hand may still have to ask Paystack.
+    process.shutdown().cancel();
+    let drained = process.drain().await;
     sandbox.stop().await;
-    served
+    served?;
+    drained.map_err(unfinished)
 }
 
 /// The outside world, as the services are told to find it.

@@ -20,6 +20,9 @@ pub(crate) struct Folder {
 impl Folder {
     /// Makes the folder if need be and takes it for this process.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        if path.exists() && !path.is_dir() {
+            bail!("{} is not a folder; set WALLET_DATA to one", path.display());
+        }
         fs::create_dir_all(path).with_context(|| {
             format!("the data folder {} cannot be made; set WALLET_DATA", path.display())
         })?;

@@ -3,6 +3,7 @@
 //! `wallet dev` brings its own Postgres, nats-server and sandbox; `wallet serve` runs the four
 //! services against what it is given; `wallet demo` is a caller that walks the main job.
 
+mod children;
 mod demo;
 mod dev;
 mod folder;
@@ -104,10 +105,7 @@ async fn run(
     nats_url: &str,
     listener: TcpListener,
 ) -> anyhow::Result<()> {
-    let origin = platform::start(services, async |name| {
-        Ok(process.context(name, chassis::nats::connect(nats_url, name).await?))
-    })
-    .await?;
+    let origin = platform::start(services, process, nats_url).await?;
     chassis::http::serve(listener, origin, process.shutdown(), process.grace()).await
 }
 

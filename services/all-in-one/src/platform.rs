@@ -1,8 +1,8 @@
 //! The four services side by side, and the origin in front of them.
 
-use chassis::{Configure, Context};
+use chassis::{Configure, Process};
 use poem::endpoint::BoxEndpoint;
-use poem::{EndpointExt, Response, Route};
+use poem::{Endpoint, EndpointExt, Request, Response};
 
 /// Paystack's webhooks go to `payments`, as the ingress of a cluster sends them.
 const WEBHOOK_PATH: &str = "/wallet/paystack/webhook";
@@ -43,18 +43,27 @@ pub async fn migrate(services: Services) -> anyhow::Result<()> {
     api::migrate(services.api).await
 }
 
-/// Starts the services, each with the context that `context` makes for it, and returns the origin.
+/// Starts the services in `process`, each with a connection to NATS of its own, and returns the
+/// origin.
 ///
 /// # Errors
-/// When a service refuses to start.
+/// When NATS does not answer, or a service refuses to start.
 pub async fn start(
     services: Services,
-    mut context: impl AsyncFnMut(&'static str) -> anyhow::Result<Context>,
+    process: &Process,
+    nats_url: &str,
 ) -> anyhow::Result<BoxEndpoint<'static, Response>> {
-    ledger::start(services.ledger, &context("ledger").await?).await?;
-    keys::start(services.keys, &context("keys").await?).await?;
-    let payments = payments::start(services.payments, &context("payments").await?).await?;
-    let api = api::start(services.api, &context("api").await?).await?;
+    let connect = async |name| chassis::nats::connect(nats_url, name).await;
+    // All of them before the first starts: the process is ready when each of them is. The api stops
+    // first, for it asks the others.
+    let for_ledger = process.late_context("ledger", connect("ledger").await?);
+    let for_keys = process.late_context("keys", connect("keys").await?);
+    let for_payments = process.late_context("payments", connect("payments").await?);
+    let for_api = process.context("api", connect("api").await?);
+    ledger::start(services.ledger, &for_ledger).await?;
+    keys::start(services.keys, &for_keys).await?;
+    let payments = payments::start(services.payments, &for_payments).await?;
+    let api = api::start(services.api, &for_api).await?;
     Ok(origin(api, payments))
 }
 
@@ -64,5 +73,24 @@ pub fn origin(
     api: BoxEndpoint<'static, Response>,
     payments: BoxEndpoint<'static, Response>,
 ) -> BoxEndpoint<'static, Response> {
-    Route::new().at(WEBHOOK_PATH, payments).nest_no_strip("/", api).map_to_response().boxed()
+    Origin { api, payments }.boxed()
+}
+
+/// Sends each request to the service it is for. Compares whole paths and parses none, so that
+/// whatever is wrong with a path is said by the service, in the one error body.
+struct Origin {
+    api: BoxEndpoint<'static, Response>,
+    payments: BoxEndpoint<'static, Response>,
+}
+
+impl Endpoint for Origin {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        if request.uri().path() == WEBHOOK_PATH {
+            self.payments.call(request).await
+        } else {
+            self.api.call(request).await
+        }
+    }
 }

@@ -21,7 +21,6 @@ const SERVICES: [&str; 4] = ["api", "ledger", "payments", "keys"];
 /// What is the same on every laptop. Paces are a laptop's: a webhook that was lost is noticed in
 /// seconds, a checkout that nobody pays is given up in a quarter of an hour.
 const FIXED: &[(&str, &str)] = &[
-    ("GOOGLE_CLIENT_ID", "sandbox-client"),
     ("KEYS_MODE", "test"),
     ("PAYMENTS_RECONCILE_FIRST_MS", "5000"),
     ("PAYMENTS_RECONCILE_LONGEST_MS", "30000"),
@@ -65,17 +64,18 @@ impl Settings {
         settings.say("API_ALLOWED_ORIGINS", origin.clone());
         settings.say("API_PUBLIC_URL", origin);
         settings.say("PAYSTACK_BASE_URL", format!("{outside}/paystack"));
+        // A real provider knows real clients only: their id and secret must be given with it.
         if !is_set("OIDC_ISSUER") {
+            let secret = folder.secret("google_client_secret", || hex::encode(random()))?;
             settings.say("API_ALLOW_TEST_CODE", "true".to_owned());
+            settings.say("GOOGLE_CLIENT_ID", "sandbox-client".to_owned());
+            settings.say("GOOGLE_CLIENT_SECRET", secret);
         }
         settings.say("OIDC_ISSUER", format!("{outside}/google"));
 
         let token_key = folder.secret("api_token_key", || STANDARD.encode(random()))?;
         settings.say("API_TOKEN_KEYS", format!("laptop:{token_key}"));
-        for name in ["KEYS_SECRET", "GOOGLE_CLIENT_SECRET"] {
-            let secret = folder.secret(&name.to_lowercase(), || hex::encode(random()))?;
-            settings.say(name, secret);
-        }
+        settings.say("KEYS_SECRET", folder.secret("keys_secret", || hex::encode(random()))?);
         let paystack = || format!("sk_test_{}", hex::encode(random()));
         let paystack = folder.secret("paystack_secret_key", paystack)?;
         settings.say("PAYSTACK_SECRET_KEY", paystack);

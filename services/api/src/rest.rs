@@ -103,9 +103,9 @@ pub(crate) fn endpoint(
         ..Options::new("api")
     };
     let route = Route::new()
-        .at("/docs", poem::get(docs::swagger(service.swagger_ui_html())))
-        .at("/redoc", poem::get(docs::redoc(&service.redoc_html())))
-        .at("/openapi.json", poem::get(docs::specification(service.spec())))
+        .at("/docs", poem::get(docs::swagger(plain(&service.swagger_ui_html()))))
+        .at("/redoc", poem::get(docs::redoc(plain(&service.redoc_html()))))
+        .at("/openapi.json", poem::get(docs::specification(plain(&service.spec()))))
         .nest("/", service);
     chassis::http::wrap(Patience { inner: route.map_to_response(), limits }, options)
 }
@@ -113,7 +113,12 @@ pub(crate) fn endpoint(
 /// The committed contract: the specification without the address of any one installation.
 #[must_use]
 pub fn specification() -> String {
-    described(Described(PhantomData::<Resources>)).spec()
+    plain(&described(Described(PhantomData::<Resources>)).spec())
+}
+
+/// Makers of clients look for the plain media type, and JSON has no charset (RFC 8259, section 11).
+fn plain(specification: &str) -> String {
+    specification.replace("application/json; charset=utf-8", "application/json")
 }
 
 fn described<T: OpenApi + 'static>(api: T) -> OpenApiService<T, ()> {
@@ -128,7 +133,7 @@ fn resources(parts: Parts) -> Resources {
     (
         About,
         auth,
-        Keys { door: door.clone(), keys, wait },
+        Keys { door: door.clone(), keys, people: people.clone(), wait },
         Wallets { door: door.clone(), ledger: ledger.clone() },
         Deposits { door: door.clone(), people: people.clone(), payments, wait: checkout_wait },
         Transfers {

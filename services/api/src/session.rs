@@ -26,6 +26,8 @@ const SECRET_BYTES_MIN: usize = 32;
 const SECRET_DISTINCT_BYTES_MIN: usize = 16;
 /// Longest access token that is looked at; ours are a third of it.
 const ACCESS_TOKEN_BYTES_MAX: usize = 2_048;
+/// How far another replica's clock may be ahead of ours.
+const ISSUED_AHEAD_MAX: Duration = Duration::from_mins(1);
 /// What secrets from tutorials and templates contain, in lower case.
 const KNOWN_DEFAULTS: &[&str] =
     &["secret", "change", "password", "default", "example", "insecure", "replace", "1234567890"];
@@ -344,6 +346,9 @@ impl AccessTokens {
             issued_at: Timestamp::from_seconds(claims.iat),
             expires_at: Timestamp::from_seconds(claims.exp),
         };
+        if access.issued_at > now.plus(ISSUED_AHEAD_MAX) {
+            return Err(TokenRefusal::Invalid);
+        }
         if now < access.expires_at { Ok(access) } else { Err(TokenRefusal::Expired) }
     }
 

@@ -229,7 +229,9 @@ fn check_key(key: &Secret, name: &str) -> Result<(), String> {
     let Some((_, rest)) = split_key(key) else {
         return Err(format!("{name} must begin with sk_test_ or sk_live_"));
     };
-    if rest.len() < KEY_CHARS_MIN || !rest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')) {
+    if rest.len() < KEY_CHARS_MIN
+        || !rest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+    {
         return Err(format!(
             "{name} must have at least {KEY_CHARS_MIN} letters and digits after sk_test_ or sk_live_"
         ));

@@ -285,8 +285,11 @@ impl Service {
                 move |id| drive::initialize(desk.clone(), Arc::clone(&paystack), id)
             };
             drive::run(Lane::Initialize, desk.clone(), limits, shutdown, work).await?;
-            // Those who waited for what was in hand at the end.
-            Ok(tell::tell(&desk, &nats).await?)
+            // Those who waited for what was in hand at the end; they ask again if that fails.
+            if let Err(error) = tell::tell(&desk, &nats).await {
+                tracing::warn!(error = desk::chain(&error), "failed to tell those who wait");
+            }
+            Ok(())
         });
     }
 

@@ -1,8 +1,10 @@
 //! What goes on beside reading: purging what was applied, measuring the lag, and noticing that
-//! the stream is not what it was.
+//! the stream, or the server it is on, is not what it was.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::jetstream::stream::{Info, Stream};
 use proto_events::subjects::StreamKind;
 use tokio::sync::watch;
@@ -14,6 +16,27 @@ use crate::{metrics, pause};
 
 /// How often the stream is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How often the connection is looked at, which asks nobody anything.
+const CONNECTION_LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often a connection was made so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Connects(u64);
+
+impl Connects {
+    pub(super) fn of(client: &Client) -> Self {
+        Self(client.statistics().connects.load(Ordering::Relaxed))
+    }
+}
+
+/// Resolves when the connection has been made anew: a server that was restarted has forgotten the
+/// consumer, and would be silent for as long as a heartbeat may be missed.
+pub(super) async fn reconnected(client: Client, before: Connects) {
+    while Connects::of(&client) == before {
+        tokio::time::sleep(CONNECTION_LOOK_EVERY).await;
+    }
+}
 
 /// Runs until `changed`, or cancels it when the stream has changed.
 pub(super) async fn keep(

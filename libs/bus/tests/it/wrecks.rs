@@ -62,6 +62,24 @@ async fn a_stream_that_was_made_again_meanwhile_is_read_from_its_start() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_gone_is_made_again_by_its_reader() {
+    let world = World::new().await;
+    let reader = world.read("gone", Writer::default()).await;
+    world.tell_all(&["a"]).await;
+    world.expect_effects(&["a"]).await;
+    world.js().delete_stream(STREAM.name).await.unwrap();
+    eventually("the stream is there again", BOUND, async || {
+        let found = world.js().get_stream(STREAM.name).await;
+        found.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
+    world.tell_all(&["b"]).await;
+    world.expect_effects(&["a", "b"]).await;
+    assert_eq!(epoch(&world.database).await, 2);
+    reader.stop().await;
+}
+
+#[tokio::test]
 async fn a_stream_that_lost_its_tail_is_noticed_by_a_reader_at_work() {
     let (database, mut server) = (database().await, Server::start().await);
     let client = server.client().await;

@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -25,7 +26,8 @@ impl Journal {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(|| format!("failed to make {shown}"))?;
         }
-        let options = OpenOptions::new().create(true).append(true).read(true).open(path);
+        let options =
+            OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(path);
         let mut file = options.with_context(|| format!("failed to open {shown}"))?;
         let text = std::fs::read(path).with_context(|| format!("failed to read {shown}"))?;
         let text = String::from_utf8_lossy(&text);

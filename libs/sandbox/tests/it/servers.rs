@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sandbox::servers::{Nats, Options, Postgres, Wanted, ensure_role_and_database};
+use sandbox::servers::{Nats, Options, Postgres, Tools, Wanted, ensure_role_and_database};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
@@ -235,4 +235,28 @@ fn no_child_is_left_when_the_parent_is_killed_or_told_to_stop() {
     wait_until("every child has ended", Duration::from_secs(20), || {
         everybody.iter().all(|pid| !alive(*pid))
     });
+}
+
+#[tokio::test]
+async fn a_killed_nats_server_is_the_same_one_when_it_is_back() {
+    let dir = folder();
+    let nats = Nats::start(dir.path()).await.unwrap();
+    let (url, port, pid) = (nats.url(), nats.port(), nats.pid().unwrap());
+    nats.kill().await.unwrap();
+    assert!(!alive(pid));
+    let nats = Nats::start_with(dir.path(), Some(port), &Tools::from_env()).await.unwrap();
+    assert_eq!(nats.url(), url, "clients that are connected find it again");
+    nats.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_killed_postgres_leaves_nobody_in_its_folder() {
+    let dir = folder();
+    let data = dir.path().join("pg");
+    let postgres = Postgres::start_with(&data, throwaway()).await.unwrap();
+    let pid = postgres.pid().unwrap();
+    postgres.kill().await.unwrap();
+    assert!(!alive(pid));
+    // At once: nobody holds the folder.
+    Postgres::start_with(&data, throwaway()).await.unwrap().stop().await.unwrap();
 }

@@ -19,4 +19,34 @@ mod deposits;
 mod hostile;
 
 #[cfg(test)]
+mod outages;
+
+#[cfg(test)]
 mod restarts;
+
+#[cfg(test)]
+mod promise;
+
+#[cfg(test)]
+mod stale;
+
+#[cfg(test)]
+mod access;
+
+#[cfg(test)]
+mod least;
+
+#[cfg(test)]
+mod problems;
+
+#[cfg(test)]
+mod fields;
+
+#[cfg(test)]
+mod documents;
+
+#[cfg(test)]
+mod sessions;
+
+#[cfg(test)]
+mod manners;

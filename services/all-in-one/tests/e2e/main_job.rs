@@ -64,3 +64,30 @@ async fn the_quick_start_with_a_test_code_signs_in() {
     assert!(text(&me, "id").starts_with("usr_"), "{me}");
     world.finish().await;
 }
+
+#[tokio::test]
+async fn an_idempotency_key_is_for_one_request_whatever_the_operation() {
+    let world = World::start().await;
+    let ada = world.funded("ada@example.com", 10_000).await;
+    let bola = world.person("bola@example.com").await;
+    let first = world.transfer(&ada, &bola, 100).idempotency_key("k").send().await;
+    first.expect(200);
+    let deposit = world.client.post("/wallet/deposit").bearer(&ada.token).idempotency_key("k");
+    deposit.json(&json!({ "amount": 5_000 })).send().await.problem(422, "idempotency_key_reused");
+    let create = world.client.post("/keys/create").bearer(&ada.token).idempotency_key("k");
+    let key = json!({ "name": "k", "permissions": ["read"], "expiry": "1D" });
+    create.json(&key).send().await.problem(422, "idempotency_key_reused");
+
+    // A number whose check digit is wrong reaches nobody, and its key is used all the same.
+    let (digits, last) = bola.wallet_number.split_at(12);
+    let wrong = format!("{digits}{}", if last == "0" { "1" } else { "0" });
+    for _ in 0..2 {
+        let call = world.client.post("/wallet/transfer").bearer(&ada.token).idempotency_key("w");
+        let body = json!({ "recipient_wallet_number": wrong, "amount": 100 });
+        call.json(&body).send().await.problem(404, "wallet_not_found");
+    }
+    let other = world.transfer(&ada, &bola, 100).idempotency_key("w").send().await;
+    other.problem(422, "idempotency_key_reused");
+    assert_eq!(world.balance(&ada).await, 9_900);
+    world.finish().await;
+}

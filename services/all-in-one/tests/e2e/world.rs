@@ -11,20 +11,22 @@ use clap::Parser;
 use poem::endpoint::BoxEndpoint;
 use poem::{Endpoint, EndpointExt, Request, Response};
 use primitives::{AccountId, Currency, KeyId, System};
+use proto_events::subjects;
 use sandbox::Sandbox;
 use sandbox::paystack::model::{Attempt, Outcome, Status};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use testkit::{Answer, Client, Database, Nats, TestPostgres, eventually};
+use testkit::{Answer, Call, Client, Database, Nats, TestPostgres, eventually};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use wallet::platform::Services;
 
 /// How long anything may take; far above the usual time.
-pub(crate) const WAIT: Duration = Duration::from_secs(30);
+pub(crate) const WAIT: Duration = Duration::from_secs(60);
 /// What the sandbox signs webhooks with.
 pub(crate) const PAYSTACK_KEY: &str = "sk_test_7d1f0c5e9b3a42688c1e5d7f90ab34cd56ef7812";
-const TOKEN_KEY: [u8; 32] = *b"k7Qz3vN9xR2mT8wL5pD1sF6hJ4gB0yCe";
+/// What access tokens are signed with, under the name `test`.
+pub(crate) const TOKEN_KEY: [u8; 32] = *b"k7Qz3vN9xR2mT8wL5pD1sF6hJ4gB0yCe";
 
 #[derive(Debug, Parser)]
 struct Args {
@@ -171,6 +173,12 @@ impl World {
             }
         }
         self.running.insert(service, context);
+        match service {
+            Service::Ledger => self.nats.served(subjects::ledger::GET_BALANCE).await,
+            Service::Keys => self.nats.served(subjects::keys::VERIFY_KEY).await,
+            Service::Payments => self.nats.served(subjects::payments::GET_DEPOSIT).await,
+            Service::Api => {}
+        }
     }
 
     /// Starts payments, which is stopped, with only some of its loops: a deposit comes no further
@@ -239,15 +247,22 @@ impl World {
     }
 
     /// Everything of a sign-in but its last step, the call with the provider's code.
-    pub(crate) async fn callback(&self, client: &Client, email: &str) -> testkit::Call {
+    pub(crate) async fn callback(&self, client: &Client, email: &str) -> Call {
+        let (cookie, query) = self.come_back(client, email).await;
+        client.get(&format!("/auth/google/callback?{query}")).header("cookie", &cookie)
+    }
+
+    /// A browser just sent back by the provider: the cookie it kept, and the query it carries.
+    pub(crate) async fn come_back(&self, client: &Client, email: &str) -> (String, String) {
         let begun = client.get(&format!("/auth/google?login_hint={email}")).send().await;
         begun.expect(302);
         let cookie = begun.header("set-cookie").split(';').next().unwrap().to_owned();
         let provider = Client::new("");
         let agreed = provider.get(begun.header("location")).send().await;
         let back = agreed.header("location").to_owned();
-        let path = back.strip_prefix(client.origin()).unwrap_or_else(|| panic!("{back}"));
-        client.get(path).header("cookie", &cookie)
+        let callback = format!("{}/auth/google/callback?", client.origin());
+        let query = back.strip_prefix(&callback).unwrap_or_else(|| panic!("{back}"));
+        (cookie, query.to_owned())
     }
 
     /// A person with that much in the wallet, paid at the checkout.
@@ -282,6 +297,43 @@ impl World {
             }
             let deposit: Value = answer.ok();
             if text(&deposit, "status") == status { Ok(deposit) } else { Err(deposit.to_string()) }
+        })
+        .await
+    }
+
+    /// The webhook that says that a checkout was paid, as Paystack would write it.
+    pub(crate) fn charge(&self, reference: &str) -> Value {
+        let asked = self.sandbox.transaction(reference).unwrap();
+        json!({
+            "event": "charge.success",
+            "data": {
+                "id": asked.id, "domain": "test", "status": "success", "reference": reference,
+                "amount": asked.amount, "requested_amount": asked.requested_amount,
+                "currency": asked.currency, "channel": "card", "metadata": null,
+            },
+        })
+    }
+
+    /// The webhooks that wait for a person: event and reason of each, oldest first.
+    pub(crate) async fn parked_webhooks(&self) -> Vec<(Option<String>, String)> {
+        sqlx::query_as(
+            "select event, reason from payments.webhooks where state = 'parked' order by webhook_id",
+        )
+        .fetch_all(self.database(Service::Payments))
+        .await
+        .unwrap()
+    }
+
+    /// Waits until every webhook that was stored has been looked at; how many there are.
+    pub(crate) async fn webhooks_are_read(&self) -> i64 {
+        eventually("every webhook is read", WAIT, async || {
+            let (n_all, n_new): (i64, i64) = sqlx::query_as(
+                "select count(*), count(*) filter (where state = 'new') from payments.webhooks",
+            )
+            .fetch_one(self.database(Service::Payments))
+            .await
+            .unwrap();
+            if n_new == 0 { Ok(n_all) } else { Err(format!("{n_new} of {n_all} are new")) }
         })
         .await
     }
@@ -328,13 +380,13 @@ impl World {
     }
 
     pub(crate) async fn balance(&self, person: &Person) -> u64 {
-        let call = self.client.get("/wallet/balance").bearer(&person.token);
-        let balance: Value = call.send().await.ok();
+        let call = || self.client.get("/wallet/balance").bearer(&person.token);
+        let balance: Value = surely("the balance is read", call).await.ok();
         balance["balance"].as_u64().unwrap()
     }
 
     /// A transfer, not sent yet.
-    pub(crate) fn transfer(&self, from: &Person, to: &Person, amount: u64) -> testkit::Call {
+    pub(crate) fn transfer(&self, from: &Person, to: &Person, amount: u64) -> Call {
         let body = json!({ "recipient_wallet_number": to.wallet_number, "amount": amount });
         self.client.post("/wallet/transfer").bearer(&from.token).json(&body)
     }
@@ -405,6 +457,18 @@ impl World {
             .map(|it| it.amount)
             .sum()
     }
+}
+
+/// Asks until there is an answer that is not the weather's.
+pub(crate) async fn surely(what: &str, call: impl Fn() -> Call) -> Answer {
+    eventually(what, WAIT, async || {
+        let answer = call().try_send().await.map_err(|error| error.to_string())?;
+        match answer.status.as_u16() {
+            502..=504 => Err(answer.text()),
+            _ => Ok(answer),
+        }
+    })
+    .await
 }
 
 /// The text under a name.

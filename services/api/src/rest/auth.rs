@@ -98,13 +98,15 @@ impl Auth {
     ///
     /// Open this in the person's browser. It leads to the OpenID provider, and from there to
     /// `/auth/google/callback` in the same browser.
-    #[oai(path = "/auth/google", method = "get", operation_id = "beginSignIn")]
+    #[oai(path = "/auth/google", method = "get", operation_id = "begin_sign_in")]
     async fn begin(
         &self,
         req: &HttpRequest,
         /// Whom the person probably wants to sign in as, such as an e-mail address.
+        #[oai(example = "example_hint")]
         Query(login_hint): Query<Option<String>>,
         /// Where the browser goes afterwards: an address of an allowed origin, without a fragment.
+        #[oai(example = "example_address")]
         Query(return_to): Query<Option<String>>,
     ) -> Result<Sent, Refused<BeginRefusals>> {
         self.authenticator.no_key(req).await?;
@@ -118,7 +120,7 @@ impl Auth {
     /// Finish signing in
     ///
     /// The provider sends the browser here. The first sign-in makes the person and the wallet.
-    #[oai(path = "/auth/google/callback", method = "get", operation_id = "finishSignIn")]
+    #[oai(path = "/auth/google/callback", method = "get", operation_id = "finish_sign_in")]
     async fn finish(
         &self,
         req: &HttpRequest,
@@ -143,7 +145,7 @@ impl Auth {
     /// Finish signing in, by POST
     ///
     /// The same for apps that catch the redirect themselves, and for providers that post a form.
-    #[oai(path = "/auth/google/callback", method = "post", operation_id = "finishSignInByPost")]
+    #[oai(path = "/auth/google/callback", method = "post", operation_id = "finish_sign_in_by_post")]
     async fn finish_by_post(
         &self,
         req: &HttpRequest,
@@ -158,7 +160,7 @@ impl Auth {
     /// Spends the refresh token for a new pair. Using a spent one ends the whole session, because
     /// somebody has a copy of it: do not refresh twice at once, and sign in anew when the answer
     /// was lost.
-    #[oai(path = "/auth/refresh", method = "post", operation_id = "refreshSession")]
+    #[oai(path = "/auth/refresh", method = "post", operation_id = "refresh_session")]
     async fn refresh(
         &self,
         req: &HttpRequest,
@@ -174,7 +176,7 @@ impl Auth {
     /// End a session
     ///
     /// Its refresh token is spent, and its access tokens are refused within seconds.
-    #[oai(path = "/auth/logout", method = "post", operation_id = "endSession")]
+    #[oai(path = "/auth/logout", method = "post", operation_id = "end_session")]
     async fn logout(
         &self,
         req: &HttpRequest,
@@ -187,13 +189,21 @@ impl Auth {
     }
 
     /// Who am I
-    #[oai(path = "/auth/me", method = "get", operation_id = "getMe")]
+    #[oai(path = "/auth/me", method = "get", operation_id = "get_me")]
     async fn me(&self, who: PersonCredentials<'_>) -> Result<Me, Refused<MeRefusals>> {
         let caller = self.authenticator.caller(&who).await?;
         caller.person_only()?;
         let user = self.sign_in.user(caller.user).await.map_err(problem)?;
         Ok(Me::Profile(Json(user.into()), NO_STORE.to_owned()))
     }
+}
+
+fn example_hint() -> Option<String> {
+    Some("ada@gmail.com".to_owned())
+}
+
+fn example_address() -> Option<String> {
+    Some("https://app.example.com/signed-in".to_owned())
 }
 
 /// The one match from a sign-in that did not end well to what its caller is told.

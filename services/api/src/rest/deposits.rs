@@ -18,12 +18,12 @@ use crate::rest::Tag;
 use crate::rest::body::{Body, Fields, Request};
 use crate::rest::caller::Caller;
 use crate::rest::door::Door;
-use crate::rest::idempotency::{IdempotencyKey, request_digest};
+use crate::rest::idempotency::{self, IdempotencyKey, request_digest};
 use crate::rest::problem::{
     AUTHENTICATED, COMMANDS, Code, Problem, Refused, WITH_BODY, from_deposit_refusal, refusals,
 };
 use crate::rest::security::Credentials;
-use crate::rest::values::{Minor, Moment};
+use crate::rest::values::{Maybe, Minor, Moment};
 use crate::store::users;
 
 /// Longest address a browser is sent to.
@@ -104,7 +104,7 @@ pub(crate) struct Checkout {
 impl Example for Checkout {
     fn example() -> Self {
         Self {
-            reference: "dep-0192f0c1e6b87c3a9d2e4f5061728394".to_owned(),
+            reference: example_reference(),
             authorization_url: "https://checkout.paystack.com/0peioxfhpn".to_owned(),
             access_code: "0peioxfhpn".to_owned(),
         }
@@ -155,20 +155,24 @@ pub(crate) struct Deposit {
     /// When it was started.
     created_at: Moment,
     /// When it was paid; `null` until then.
-    paid_at: Option<Moment>,
+    paid_at: Maybe<Moment>,
 }
 
 impl Example for Deposit {
     fn example() -> Self {
         Self {
-            reference: "dep-0192f0c1e6b87c3a9d2e4f5061728394".to_owned(),
+            reference: example_reference(),
             status: DepositStatus::Success,
             amount: Minor(example_amount()),
             currency: "NGN".to_owned(),
             created_at: Moment(Timestamp::from_seconds(1_768_468_464)),
-            paid_at: Some(Moment(Timestamp::from_seconds(1_768_468_502))),
+            paid_at: Maybe(Some(Moment(Timestamp::from_seconds(1_768_468_502)))),
         }
     }
+}
+
+fn example_reference() -> String {
+    "dep-0192f0c1e6b87c3a9d2e4f5061728394".to_owned()
 }
 
 /// ₦5,000.00.
@@ -184,7 +188,7 @@ refusals! {
         Code::CurrencyMismatch,
         Code::LimitExceeded,
         Code::ProviderUnavailable,
-    ];
+    ] => late Code::ProviderUnavailable;
     /// Looking at a deposit.
     DepositStatusRefusals: AUTHENTICATED, &[Code::MissingPermission, Code::DepositNotFound];
     /// A webhook.
@@ -236,6 +240,7 @@ impl Deposits {
         &self,
         who: Credentials<'_>,
         /// The deposit's reference.
+        #[oai(example = "example_reference")]
         reference: Path<String>,
     ) -> Result<Json<Deposit>, Refused<DepositStatusRefusals>> {
         let caller = self.door.caller(&who).await?;
@@ -270,6 +275,7 @@ impl Deposits {
                 asked.callback_url.as_deref(),
             ],
         );
+        idempotency::claim(&self.people, request_key, digest, now).await?;
         let mut conn = self.people.acquire().await.map_err(ask::broken)?;
         let person = users::user(&mut conn, caller.user).await.map_err(ask::broken)?;
         let email = person.and_then(|it| it.email).unwrap_or_else(|| NO_EMAIL.to_owned());
@@ -328,7 +334,7 @@ fn deposit(found: wire::Deposit) -> Result<Deposit, Problem> {
         amount: Minor(amount),
         currency: found.currency,
         created_at: Moment(Timestamp::from_micros(found.created_at_us)),
-        paid_at: convert::moment(found.paid_at_us).map(Moment),
+        paid_at: Maybe(convert::moment(found.paid_at_us).map(Moment)),
     })
 }
 

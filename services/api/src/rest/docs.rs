@@ -75,7 +75,7 @@ pub(crate) fn swagger(html: String) -> impl Endpoint<Output = Response> + 'stati
 }
 
 /// ReDoc's page, with what it would fetch from elsewhere taken out.
-pub(crate) fn redoc(html: &str) -> impl Endpoint<Output = Response> + 'static {
+pub(crate) fn redoc(html: String) -> impl Endpoint<Output = Response> + 'static {
     page(html.replace(FOREIGN_FONTS, ""))
 }
 

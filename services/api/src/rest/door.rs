@@ -24,7 +24,7 @@ impl Door {
     ///
     /// # Errors
     /// Whatever is wrong with the credentials, or `rate_limited`. Wrong credentials are counted by
-    /// client address, so that guessing is slow and does not lock anybody else out.
+    /// client address, so that a flood of them is turned away and locks nobody else out.
     pub async fn caller(&self, request: &Request) -> Result<Caller, Problem> {
         let caller = match self.authenticator.caller(request).await {
             Ok(caller) => caller,

@@ -1,16 +1,19 @@
 //! `Idempotency-Key`: what makes asking twice harmless.
 //!
-//! The api remembers nothing. It derives a request key (whose wallet, which key) and a digest of
-//! what is asked; the owner of the thing asked for keeps both for ever beside the outcome and says
-//! whether this is a repeat or another request under a used key.
+//! The api derives a request key (whose wallet, which key) and a digest of what is asked, and keeps
+//! which digest a key was first used with, so that it is one request's whatever the operation. The
+//! owner of the thing asked for keeps both for ever beside the outcome, and says what it was.
 
 use poem::RequestBody;
 use poem_openapi::registry::{MetaParamIn, MetaSchema, MetaSchemaRef};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
-use primitives::{AccountId, RequestKey};
+use primitives::{AccountId, RequestKey, Timestamp};
 use sha2::{Digest as _, Sha256};
+use sqlx::PgPool;
 
+use crate::ask;
 use crate::rest::problem::Problem;
+use crate::store::requests;
 
 const HEADER: &str = "Idempotency-Key";
 const KEY_BYTES_MAX: usize = 255;
@@ -43,6 +46,21 @@ impl IdempotencyKey {
         digest.update(key);
         Ok(Some(RequestKey(digest.finalize().into())))
     }
+}
+
+/// Takes the key for this request. Without a key there is nothing to take.
+///
+/// # Errors
+/// `idempotency_key_reused` if it belongs to another request, or `service_unavailable`.
+pub async fn claim(
+    pool: &PgPool,
+    key: Option<RequestKey>,
+    digest: [u8; 32],
+    now: Timestamp,
+) -> Result<(), Problem> {
+    let Some(key) = key else { return Ok(()) };
+    let first = requests::claim(pool, key, digest, now).await.map_err(ask::broken)?;
+    if first == digest { Ok(()) } else { Err(Problem::idempotency_key_reused()) }
 }
 
 /// The digest of what is asked: the operation and each field, each with its length before it, so

@@ -10,6 +10,7 @@ use primitives::{KeyId, RequestKey, Timestamp};
 use proto_events::convert::{self, WireId as _};
 use proto_events::keys::v1 as wire;
 use proto_events::keys::v1::command::Body as Asked;
+use sqlx::PgPool;
 
 use crate::ask::{self, Failure};
 use crate::permissions::Permission;
@@ -17,12 +18,12 @@ use crate::rest::Tag;
 use crate::rest::body::{Body, Fields, Request};
 use crate::rest::caller::Caller;
 use crate::rest::door::Door;
-use crate::rest::idempotency::{IdempotencyKey, request_digest};
+use crate::rest::idempotency::{self, IdempotencyKey, request_digest};
 use crate::rest::problem::{
     AUTHENTICATED, COMMANDS, Code, Problem, Refused, WITH_BODY, from_key_refusal, refusals,
 };
 use crate::rest::security::PersonCredentials;
-use crate::rest::values::Moment;
+use crate::rest::values::{Maybe, Moment, is_unprintable};
 
 /// Contract, section 3.
 const NAME_CHARS_MAX: usize = 100;
@@ -31,6 +32,7 @@ const NAME_CHARS_MAX: usize = 100;
 pub(crate) struct Keys {
     pub(crate) door: Door,
     pub(crate) keys: ask::Keys,
+    pub(crate) people: PgPool,
     /// Longest wait for an outcome.
     pub(crate) wait: Duration,
 }
@@ -149,7 +151,7 @@ fn name(text: String) -> Result<String, &'static str> {
     if n_chars == 0 || n_chars > NAME_CHARS_MAX || text.trim().is_empty() {
         return Err("must be 1 to 100 characters");
     }
-    if text.chars().any(char::is_control) {
+    if text.chars().any(is_unprintable) {
         return Err("must have no control characters");
     }
     Ok(text)
@@ -266,7 +268,7 @@ pub(crate) struct Key {
     /// Until when it is good.
     expires_at: Moment,
     /// When it was last used, to within seconds; `null` for never.
-    last_used_at: Option<Moment>,
+    last_used_at: Maybe<Moment>,
 }
 
 impl Example for Key {
@@ -279,7 +281,7 @@ impl Example for Key {
             status: KeyStatus::Active,
             created_at: Moment(Timestamp::from_seconds(1_768_468_464)),
             expires_at: Moment(Timestamp::from_seconds(1_768_554_864)),
-            last_used_at: None,
+            last_used_at: Maybe(None),
         }
     }
 }
@@ -304,7 +306,10 @@ fn example_id() -> String {
 
 refusals! {
     /// Making a key.
-    CreateRefusals: AUTHENTICATED, WITH_BODY, COMMANDS, &[Code::UserSessionRequired, Code::KeyLimitReached];
+    CreateRefusals: AUTHENTICATED, WITH_BODY, COMMANDS, &[
+        Code::UserSessionRequired,
+        Code::KeyLimitReached,
+    ] => late Code::ServiceUnavailable;
     /// Rolling a key over.
     RolloverRefusals: AUTHENTICATED, WITH_BODY, COMMANDS, &[
         Code::UserSessionRequired,
@@ -313,7 +318,7 @@ refusals! {
         Code::KeyNotExpired,
         Code::KeyAlreadyRolledOver,
         Code::KeyRevoked,
-    ];
+    ] => late Code::ServiceUnavailable;
     /// Listing keys.
     ListRefusals: AUTHENTICATED, &[Code::UserSessionRequired];
     /// Revoking a key.
@@ -321,7 +326,7 @@ refusals! {
         Code::UserSessionRequired,
         Code::KeyNotFound,
         Code::DeadlineExceeded,
-    ];
+    ] => late Code::ServiceUnavailable;
 }
 
 #[OpenApi(tag = "Tag::Keys")]
@@ -350,6 +355,7 @@ impl Keys {
             "create_key",
             &[Some(&asked.name), Some(&names.join(" ")), Some(asked.expiry.as_str())],
         );
+        idempotency::claim(&self.people, request_key, digest, Timestamp::now()).await?;
         let create = wire::CreateKey {
             key_id: KeyId::generate().to_bytes(),
             name: asked.name,
@@ -375,11 +381,12 @@ impl Keys {
         let caller = self.person(&who).await?;
         let asked = body.read()?;
         let request_key = idempotency_key.request_key(caller.wallet.account)?;
-        let expired = KeyId::parse(&asked.expired_key_id).map_err(|_| Problem::key_not_found())?;
         let digest = request_digest(
             "roll_over_key",
             &[Some(&asked.expired_key_id), Some(asked.expiry.as_str())],
         );
+        idempotency::claim(&self.people, request_key, digest, Timestamp::now()).await?;
+        let expired = KeyId::parse(&asked.expired_key_id).map_err(|_| Problem::key_not_found())?;
         let roll_over = wire::RollOverKey {
             key_id: KeyId::generate().to_bytes(),
             expired_key_id: expired.to_bytes(),
@@ -410,6 +417,7 @@ impl Keys {
         &self,
         who: PersonCredentials<'_>,
         /// The key's id.
+        #[oai(example = "example_id")]
         id: Path<String>,
     ) -> Result<Json<Key>, Refused<RevokeRefusals>> {
         let caller = self.person(&who).await?;
@@ -485,7 +493,7 @@ fn key(key: wire::Key) -> Result<Key, Problem> {
         status,
         created_at: Moment(Timestamp::from_micros(key.created_at_us)),
         expires_at: Moment(Timestamp::from_micros(key.expires_at_us)),
-        last_used_at: convert::moment(key.last_used_at_us).map(Moment),
+        last_used_at: Maybe(convert::moment(key.last_used_at_us).map(Moment)),
         name: key.name,
         prefix: key.prefix,
     })

@@ -360,6 +360,8 @@ pub fn from_key_refusal(refusal: Refusal) -> Problem {
 pub trait Refusals: Send + Sync + 'static {
     /// Groups of codes; several operations share the common ones.
     const CODES: &'static [&'static [Code]];
+    /// What it says, as a 504, when what it asked for was taken and not answered in time.
+    const LATE: Option<Code>;
 }
 
 /// Whoever must say who they are may be told these.
@@ -383,12 +385,13 @@ pub(crate) const COMMANDS: &[Code] = &[Code::DeadlineExceeded, Code::Idempotency
 
 /// Declares the codes of one kind of operation.
 macro_rules! refusals {
-    ($($(#[$doc:meta])* $name:ident: $($group:expr),+;)*) => { $(
+    ($($(#[$doc:meta])* $name:ident: $($group:expr),+ $(=> late $late:expr)?;)*) => { $(
         $(#[$doc])*
         pub(crate) struct $name;
 
         impl $crate::rest::problem::Refusals for $name {
             const CODES: &'static [&'static [$crate::rest::problem::Code]] = &[$($group),+];
+            const LATE: Option<$crate::rest::problem::Code> = [$(Some($late),)? None][0];
         }
     )* };
 }
@@ -418,9 +421,9 @@ impl<R: Refusals> ApiResponse for Refused<R> {
         all.dedup();
         for code in all {
             by_status.entry(code.status().as_u16()).or_default().push(code);
-            if matches!(code, Code::ProviderUnavailable | Code::ServiceUnavailable) {
-                by_status.entry(504).or_default().push(code);
-            }
+        }
+        if let Some(code) = R::LATE {
+            by_status.insert(StatusCode::GATEWAY_TIMEOUT.as_u16(), vec![code]);
         }
         let responses = by_status.iter().map(|(status, codes)| document(*status, codes)).collect();
         MetaResponses { responses }

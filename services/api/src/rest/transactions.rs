@@ -23,7 +23,7 @@ use crate::rest::door::Door;
 use crate::rest::page::{self, Parameter, Written};
 use crate::rest::problem::{AUTHENTICATED, Code, Problem, Refused, refusals};
 use crate::rest::security::Credentials;
-use crate::rest::values::{Minor, Moment};
+use crate::rest::values::{Maybe, Minor, Moment};
 use crate::store::pending::{self, Pending, Settled};
 use crate::store::users;
 
@@ -79,13 +79,13 @@ pub(crate) struct Transaction {
     /// Whether it happened.
     status: Status,
     /// The deposit's reference; `null` for transfers.
-    reference: Option<String>,
+    reference: Maybe<String>,
     /// The other wallet; `null` for deposits.
-    counterparty_wallet: Option<String>,
+    counterparty_wallet: Maybe<String>,
     /// What this wallet held right after; `null` if nothing moved, or for callers who may not read.
-    balance_after: Option<u64>,
+    balance_after: Maybe<u64>,
     /// What the sender wrote.
-    note: Option<String>,
+    note: Maybe<String>,
     /// When it was decided, or, while it is pending, asked for.
     created_at: Moment,
 }
@@ -93,18 +93,22 @@ pub(crate) struct Transaction {
 impl Example for Transaction {
     fn example() -> Self {
         Self {
-            id: "txn_0192f0c1e6b87c3a9d2e4f5061728394".to_owned(),
+            id: example_id(),
             kind: Kind::TransferOut,
             amount: Minor(Amount::try_new(120_000).unwrap_or_else(|_| unreachable!("a constant"))),
             currency: "NGN".to_owned(),
             status: Status::Success,
-            reference: None,
-            counterparty_wallet: Some("4539578763622".to_owned()),
-            balance_after: Some(380_000),
-            note: Some("lunch".to_owned()),
+            reference: Maybe(None),
+            counterparty_wallet: Maybe(Some("4539578763622".to_owned())),
+            balance_after: Maybe(Some(380_000)),
+            note: Maybe(Some("lunch".to_owned())),
             created_at: Moment(Timestamp::from_seconds(1_768_468_464)),
         }
     }
+}
+
+fn example_id() -> String {
+    "txn_0192f0c1e6b87c3a9d2e4f5061728394".to_owned()
 }
 
 /// A page of history.
@@ -114,12 +118,12 @@ pub(crate) struct History {
     /// Newest first.
     transactions: Vec<Transaction>,
     /// Give it as `cursor` for the next, older page; `null` on the last one.
-    next_cursor: Option<String>,
+    next_cursor: Maybe<String>,
 }
 
 impl Example for History {
     fn example() -> Self {
-        Self { transactions: vec![Transaction::example()], next_cursor: None }
+        Self { transactions: vec![Transaction::example()], next_cursor: Maybe(None) }
     }
 }
 
@@ -217,7 +221,7 @@ impl Transactions {
         let found = self.ledger.movements(&list).await?;
         let next = found.movements.last().filter(|_| found.more).map(|it| it.position);
         let transactions = self.shown(&found.movements).await?;
-        Ok(Json(History { transactions, next_cursor: next.map(page::print_cursor) }))
+        Ok(Json(History { transactions, next_cursor: Maybe(next.map(page::print_cursor)) }))
     }
 
     /// Look at one transaction
@@ -228,6 +232,7 @@ impl Transactions {
         &self,
         who: Credentials<'_>,
         /// The transaction's id.
+        #[oai(example = "example_id")]
         id: Path<String>,
     ) -> Result<Json<Transaction>, Refused<TransactionRefusals>> {
         let caller = self.door.caller(&who).await?;
@@ -239,7 +244,7 @@ impl Transactions {
         match found {
             Some(found) if may_read.is_ok() => Ok(Json(found.transaction)),
             Some(found) if found.made_by.is_some() && found.made_by == caller.key_id() => {
-                Ok(Json(Transaction { balance_after: None, ..found.transaction }))
+                Ok(Json(Transaction { balance_after: Maybe(None), ..found.transaction }))
             }
             // A key that may not read is told the same of what exists and of what does not.
             Some(_) | None => {
@@ -265,6 +270,7 @@ impl Transactions {
         now: Timestamp,
     ) -> Result<Option<Found>, Problem> {
         let account = caller.wallet.account;
+        // While the ledger is away nobody knows: "pending" could take back a success told before.
         if let Some(found) = self.decided(account, transfer).await? {
             return Ok(Some(found));
         }
@@ -275,9 +281,13 @@ impl Transactions {
             settled => settled,
         };
         match settled {
+            // The key belongs to another request, whose transfer this one must not pass for.
+            Some(Settled { rejection: Some(wire::Rejection::IdempotencyKeyReused), .. }) => {
+                remembered(row, Status::Failed).map(Some)
+            }
             // An earlier copy of the same request is what was done.
             Some(settled) => self.decided(account, settled.as_transfer).await,
-            None => awaited(row).map(Some),
+            None => remembered(row, Status::Pending).map(Some),
         }
     }
 
@@ -356,26 +366,26 @@ fn transaction(
         amount: Minor(amount),
         currency: movement.currency.clone(),
         status,
-        reference: said(&movement.reference),
-        counterparty_wallet: numbers.get(&other).map(ToString::to_string),
-        balance_after: movement.balance_after_minor,
-        note: said(&movement.note),
+        reference: Maybe(said(&movement.reference)),
+        counterparty_wallet: Maybe(numbers.get(&other).map(ToString::to_string)),
+        balance_after: Maybe(movement.balance_after_minor),
+        note: Maybe(said(&movement.note)),
         created_at: Moment(Timestamp::from_micros(movement.created_at_us)),
     })
 }
 
-/// A transfer whose outcome is not known.
-fn awaited(row: Pending) -> Result<Found, Problem> {
+/// A transfer that the ledger has not written: it is not decided, or it was refused for its key.
+fn remembered(row: Pending, status: Status) -> Result<Found, Problem> {
     let transaction = Transaction {
         id: row.transfer.to_string(),
         kind: Kind::TransferOut,
         amount: Minor(Amount::from_i64(row.amount_minor).map_err(ask::unreadable)?),
         currency: row.currency,
-        status: Status::Pending,
-        reference: None,
-        counterparty_wallet: Some(row.recipient_number),
-        balance_after: None,
-        note: row.note,
+        status,
+        reference: Maybe(None),
+        counterparty_wallet: Maybe(Some(row.recipient_number)),
+        balance_after: Maybe(None),
+        note: Maybe(row.note),
         created_at: Moment(row.created_at),
     };
     Ok(Found { transaction, made_by: row.made_by })

@@ -22,12 +22,12 @@ use crate::rest::Tag;
 use crate::rest::body::{Body, Fields, Request};
 use crate::rest::caller::Caller;
 use crate::rest::door::Door;
-use crate::rest::idempotency::{IdempotencyKey, request_digest};
+use crate::rest::idempotency::{self, IdempotencyKey, request_digest};
 use crate::rest::problem::{
     AUTHENTICATED, COMMANDS, Code, Problem, Refused, WITH_BODY, from_rejection, refusals,
 };
 use crate::rest::security::Credentials;
-use crate::rest::values::{Minor, Moment};
+use crate::rest::values::{Minor, Moment, is_unprintable};
 use crate::store::{pending, users};
 
 /// Contract, section 4.
@@ -94,7 +94,7 @@ fn note(text: String) -> Result<String, &'static str> {
     if text.chars().count() > NOTE_CHARS_MAX {
         return Err("must be at most 140 characters");
     }
-    if text.chars().any(char::is_control) {
+    if text.chars().any(is_unprintable) {
         return Err("must have no control characters");
     }
     Ok(text)
@@ -239,6 +239,7 @@ impl Transfers {
         let request = body.read()?;
         let request_key = idempotency_key.request_key(caller.wallet.account)?;
         let asked = self.asked(&caller, request, request_key, Timestamp::now());
+        idempotency::claim(&self.people, request_key, asked.digest, asked.now).await?;
         let recipient = self.recipient(&asked).await?;
         let command = command(&asked, recipient);
         match self.ledger.post(&command, self.wait).await {
@@ -367,7 +368,7 @@ mod tests {
     fn a_note_is_counted_in_characters() {
         assert!(note("₦".repeat(140)).is_ok());
         assert!(note("₦".repeat(141)).is_err());
-        for wrong in ["a\nb", "\u{0}", "a\u{7f}"] {
+        for wrong in ["a\nb", "\u{0}", "a\u{7f}", "a\u{202e}b", "a\u{2028}b"] {
             assert!(note(wrong.to_owned()).is_err(), "{wrong:?}");
         }
     }

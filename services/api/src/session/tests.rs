@@ -32,6 +32,9 @@ fn a_token_is_believed_until_it_expires() {
         let last = said.expires_at.minus(Duration::from_micros(1));
         assert_eq!(tokens.check(&token, last), Ok(said));
         assert_eq!(tokens.check(&token, said.expires_at), Err(TokenRefusal::Expired));
+        let behind = |seconds| now().minus(Duration::from_secs(seconds));
+        assert_eq!(tokens.check(&token, behind(60)), Ok(said), "clocks differ");
+        assert_eq!(tokens.check(&token, behind(61)), Err(TokenRefusal::Invalid), "not that much");
     }
 }
 

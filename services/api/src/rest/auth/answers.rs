@@ -3,8 +3,10 @@
 use poem_openapi::payload::Json;
 use poem_openapi::types::Example;
 use poem_openapi::{ApiResponse, Object};
+use primitives::Timestamp;
 
 use crate::rest::body::{Fields, Request};
+use crate::rest::values::{Maybe, Moment};
 use crate::sign_in::SignedIn;
 use crate::store::users::User;
 
@@ -15,23 +17,23 @@ pub(super) struct Profile {
     /// Never changes.
     id: String,
     /// Verified by the provider at the last sign-in; `null` if it vouches for none.
-    email: Option<String>,
+    email: Maybe<String>,
     /// `null` if the provider knows none.
-    name: Option<String>,
+    name: Maybe<String>,
     /// Thirteen digits that others send money to.
     wallet_number: String,
-    /// First sign-in, RFC 3339 in UTC.
-    created_at: String,
+    /// First sign-in.
+    created_at: Moment,
 }
 
 impl Example for Profile {
     fn example() -> Self {
         Self {
             id: "usr_0192f0c1e6b87c3a9d2e4f5061728394".to_owned(),
-            email: Some("ada@gmail.com".to_owned()),
-            name: Some("Ada Obi".to_owned()),
+            email: Maybe(Some("ada@gmail.com".to_owned())),
+            name: Maybe(Some("Ada Obi".to_owned())),
             wallet_number: "4566678954356".to_owned(),
-            created_at: "2026-01-15T09:15:02.123456Z".to_owned(),
+            created_at: Moment(Timestamp::from_micros(1_768_468_502_123_456)),
         }
     }
 }
@@ -40,10 +42,10 @@ impl From<User> for Profile {
     fn from(user: User) -> Self {
         Self {
             id: user.id.to_string(),
-            email: user.email,
-            name: user.name,
+            email: Maybe(user.email),
+            name: Maybe(user.name),
             wallet_number: user.wallet.number.to_string(),
-            created_at: user.created_at.to_string(),
+            created_at: Moment(user.created_at),
         }
     }
 }

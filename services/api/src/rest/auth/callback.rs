@@ -25,8 +25,10 @@ pub(super) struct CallbackFields {
     /// From the provider, as it was sent there.
     state: Option<String>,
     /// From the provider, instead of a code.
+    #[oai(skip_serializing_if_is_none)]
     error: Option<String>,
     /// From the provider: who it is (RFC 9207).
+    #[oai(skip_serializing_if_is_none)]
     iss: Option<String>,
 }
 
