@@ -25,7 +25,7 @@ check: $(CHECKERS)/bin/typos ## formatting, lints, house rules, spelling, docume
 	cargo fmt --all --check
 	cargo --locked clippy --workspace --all-targets -- -D warnings
 	cargo --locked test -p testkit --test tidy --quiet
-	RUSTDOCFLAGS="-D warnings" cargo --locked doc --workspace --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links -A rustdoc::bare_urls" cargo --locked doc --workspace --no-deps --quiet
 	$(CHECKERS)/bin/typos
 
 $(CHECKERS)/bin/typos:

@@ -1,6 +1,6 @@
 //! The books check themselves: everything once at the start, then bit by bit for ever.
 //!
-//! [`violations`] reads all there is; tests end with it. [`Watch`] looks at the newest entries and
+//! [`violations`] reads all there is; tests end with it. `Watch` looks at the newest entries and
 //! at a bounded stretch of the old ones every few seconds, and goes round when it has seen them
 //! all, so damage anywhere is found within a round, which is one look for small books. What it
 //! found stays counted until a whole round found nothing: readiness is off as long.

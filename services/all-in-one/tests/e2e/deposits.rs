@@ -1,8 +1,6 @@
 //! Every state of a deposit, and every way in which Paystack may fail us: nothing that was paid is
 //! lost, nothing is credited twice, and the person is told what is true.
 
-use std::time::Duration;
-
 use sandbox::faults::{Fault, Plan};
 use sandbox::paystack::model::{Attempt, Outcome};
 use serde_json::{Value, json};
@@ -98,11 +96,15 @@ async fn webhooks_may_be_lost_late_doubled_or_garbled(world: &World) {
         world.sandbox.inject(plan);
         world.pay(&reference).await;
         arrives(world, &ada).await;
-        assert_eq!(status(world, &ada, &reference).await["status"], "success", "{name}");
-        world.webhooks_are_read().await;
-        let new = world.parked_webhooks().await.split_off(n_before);
-        let reasons: Vec<&str> = new.iter().map(|(_, reason)| reason.as_str()).collect();
-        assert_eq!(reasons, parked.into_iter().collect::<Vec<_>>(), "{name}");
+        world.settled(&ada, &reference, "success").await;
+        // The reconciler may have been quicker than the webhook.
+        let expected: Vec<&str> = parked.into_iter().collect();
+        eventually(&format!("{name}: what waits for a person"), WAIT, async || {
+            let new = world.parked_webhooks().await.split_off(n_before);
+            let reasons: Vec<&str> = new.iter().map(|(_, reason)| reason.as_str()).collect();
+            if reasons == expected { Ok(()) } else { Err(format!("{reasons:?}")) }
+        })
+        .await;
     }
 }
 
@@ -253,7 +255,6 @@ async fn an_abandoned_checkout_may_still_be_paid() {
     let world = World::start_with(&["--payments-abandon-after-ms=1500"]).await;
     let (ada, bola) = (somebody(&world, "ada").await, somebody(&world, "bola").await);
     let (late, never) = (world.deposit(&ada, AMOUNT).await, world.deposit(&bola, AMOUNT).await);
-    assert_eq!(status(&world, &ada, &late).await["status"], "pending");
     for (person, reference) in [(&ada, &late), (&bola, &never)] {
         let given_up = world.settled(person, reference, "abandoned").await;
         assert_eq!(given_up["paid_at"], Value::Null);
@@ -282,10 +283,8 @@ async fn what_paystack_never_takes_is_refused_before_it_is_asked() {
     assert_eq!(world.sandbox.transactions(), []);
     for amount in [5_000, 1_000_000_000] {
         let reference = world.deposit(&ada, amount).await;
-        let begun = std::time::Instant::now();
         world.pay(&reference).await;
         world.settled(&ada, &reference, "success").await;
-        assert!(begun.elapsed() < Duration::from_secs(20));
     }
     assert_eq!(world.balance(&ada).await, 1_000_005_000);
     world.finish().await;

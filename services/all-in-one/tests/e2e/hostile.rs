@@ -85,7 +85,7 @@ fn odd_bodies(charge: &Value, of_another: &Value) -> Vec<(Vec<u8>, Option<&'stat
     let mut long_garbage = vec![b'x'; WEBHOOK_BYTES_MAX];
     long_garbage[0] = b'{';
     let deep = "[".repeat(100_000);
-    let anothers = of_another["data"]["id"].clone();
+    let foreign_id = of_another["data"]["id"].clone();
     vec![
         (charged(|it| it["amount"] = json!(5_000_000)), Some("amount_differs")),
         (charged(|it| it["amount"] = json!(1)), Some("amount_differs")),
@@ -123,7 +123,7 @@ fn odd_bodies(charge: &Value, of_another: &Value) -> Vec<(Vec<u8>, Option<&'stat
         (long_garbage, Some("unreadable")),
         // These only make us ask Paystack, who says that nobody has paid.
         (long, None),
-        (with(charge, |it| it["data"]["id"] = anothers).into_bytes(), None),
+        (with(charge, |it| it["data"]["id"] = foreign_id).into_bytes(), None),
     ]
 }
 

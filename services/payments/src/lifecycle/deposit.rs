@@ -166,7 +166,7 @@ pub struct Paid {
 /// What is to be done for a deposit that is taken up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Work {
-    /// Step [`Event::Asking`], then what it says.
+    /// Step `Event::Asking`, then what it says.
     Initialize,
     /// Ask Paystack about this reference.
     Verify(Reference),
