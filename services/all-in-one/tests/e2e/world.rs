@@ -276,9 +276,19 @@ impl World {
 
     /// Starts a deposit; its reference.
     pub(crate) async fn deposit(&self, person: &Person, amount: u64) -> String {
-        let call = self.client.post("/wallet/deposit").bearer(&person.token);
-        let deposit: Value = call.json(&json!({ "amount": amount })).send().await.ok();
-        text(&deposit, "reference")
+        // As a caller should: one key, and again while a part of the platform is away.
+        let key = primitives::EventId::generate().to_string();
+        eventually("a deposit can be started", WAIT, async || {
+            let call = self.client.post("/wallet/deposit").bearer(&person.token);
+            let call = call.idempotency_key(&key).json(&json!({ "amount": amount }));
+            let answer = call.send().await;
+            if answer.status == 503 { Err(answer.text()) } else { Ok(answer) }
+        })
+        .await
+        .ok::<Value>()["reference"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Pays at the checkout.
