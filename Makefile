@@ -1,7 +1,7 @@
 # Fast Wallet: the front door. `make` lists what there is.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo tools check fmt test e2e fuzz openapi protos prepare load image k8s ci clean
+.PHONY: help run demo tools check fmt test sim e2e fuzz openapi protos prepare bench load image k8s ci clean
 
 export WALLET_DATA ?= .wallet
 CHECKERS := $(WALLET_DATA)/checkers
@@ -38,6 +38,9 @@ fmt: ## format everything
 test: tools ## every test, with real Postgres and nats-server on free ports
 	cargo --locked test --workspace
 
+sim: ## the ledger in virtual time on models of its surroundings: a million commands, or one run with SEED=…
+	SEED=$(SEED) SEEDS=$(SEEDS) cargo --locked test -p ledger --test sim $(if $(SEED),a_million) -- --nocapture
+
 e2e: tools ## the whole platform over HTTP only
 	cargo --locked test -p wallet --test e2e
 
@@ -54,6 +57,10 @@ protos: ## add new lines to the committed promise of the wire
 
 prepare: tools ## refresh .sqlx from the migrations (needs nothing but what `make tools` fetched)
 	cargo --locked run --quiet --bin sandbox -- prepare
+
+bench: tools ## engine and edge against pgbench on this machine, ten minutes (BENCH=quick: ninety seconds)
+	cargo --locked build --release -p ledger -p loadtest -p wallet
+	@target/release/loadtest bench $(if $(filter quick,$(BENCH)),--quick)
 
 load: ## k6 against a running platform (K6=path of k6, BASE_URL=…)
 	$${K6:-k6} run loadtest/k6/transfers.js

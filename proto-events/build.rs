@@ -9,7 +9,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         "proto/common/v1/common.proto",
         "proto/ledger/v1/commands.proto",
         "proto/ledger/v1/queries.proto",
-        "proto/ledger/v1/events.proto",
         "proto/payments/v1/commands.proto",
         "proto/payments/v1/queries.proto",
         "proto/payments/v1/events.proto",

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use primitives::{
-    AccountId, Amount, Currency, DepositId, EventId, KeyId, RequestKey, Timestamp, TransferId,
-    UserId,
+    AccountId, Amount, ChangeId, Currency, DepositId, EventId, KeyId, RequestKey, Timestamp,
+    TransferId, UserId,
 };
 use uuid::Uuid;
 
@@ -61,7 +61,7 @@ macro_rules! wire_id {
         }
     )* };
 }
-wire_id!(AccountId DepositId EventId KeyId TransferId UserId);
+wire_id!(AccountId ChangeId DepositId EventId KeyId TransferId UserId);
 
 /// Reads an amount of minor units.
 ///

@@ -12,7 +12,7 @@ pub mod common {
     }
 }
 
-/// The ledger's commands, queries and events.
+/// The ledger's commands and queries.
 pub mod ledger {
     /// First version of the wire.
     pub mod v1 {

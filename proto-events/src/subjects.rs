@@ -11,16 +11,22 @@ pub mod ledger {
     pub const POST_TRANSFER: &str = "cmd.ledger.v1.0.post_transfer";
     /// [`crate::ledger::v1::Command`] with `post_transfer` of kind `DEPOSIT`; only payments may send it.
     pub const POST_DEPOSIT: &str = "cmd.ledger.v1.0.post_deposit";
-    /// [`crate::ledger::v1::Command`] with `freeze_account`; operators may send it.
-    pub const FREEZE_ACCOUNT: &str = "cmd.ledger.v1.0.freeze_account";
-    /// [`crate::ledger::v1::GetBalance`] → [`crate::ledger::v1::Balance`].
-    pub const GET_BALANCE: &str = "rpc.ledger.v1.get_balance";
+    /// [`crate::ledger::v1::Command`] with `post_transfers`, all of kind `WALLET`; the api may send it.
+    pub const POST_TRANSFERS: &str = "cmd.ledger.v1.0.post_transfers";
+    /// [`crate::ledger::v1::Command`] with `post_transfers` of any kinds but `EXPIRY`; only payments
+    /// and operators may send it.
+    pub const POST_ANY: &str = "cmd.ledger.v1.0.post_any";
+    /// [`crate::ledger::v1::Command`] with `post_transfer` of kind `EXPIRY`; only the ledger itself
+    /// may send it.
+    pub const EXPIRE_HOLD: &str = "cmd.ledger.v1.0.expire_hold";
+    /// [`crate::ledger::v1::Command`] with `change_account`; operators may send it.
+    pub const CHANGE_ACCOUNT: &str = "cmd.ledger.v1.0.change_account";
+    /// [`crate::ledger::v1::GetBalances`] → [`crate::ledger::v1::Balances`].
+    pub const GET_BALANCES: &str = "rpc.ledger.v1.get_balances";
     /// [`crate::ledger::v1::GetTransfer`] → [`crate::ledger::v1::Transfer`].
     pub const GET_TRANSFER: &str = "rpc.ledger.v1.get_transfer";
     /// [`crate::ledger::v1::ListMovements`] → [`crate::ledger::v1::Movements`].
     pub const LIST_MOVEMENTS: &str = "rpc.ledger.v1.list_movements";
-    /// [`crate::ledger::v1::TransfersPosted`].
-    pub const TRANSFERS_POSTED: &str = "evt.ledger.v1.transfers_posted";
 }
 
 /// The payments service.
@@ -88,7 +94,7 @@ pub const STREAMS: &[Stream] = &[CMD_LEDGER, CMD_PAYMENTS, CMD_KEYS, EVT];
 
 /// Every request subject there is.
 pub const REQUESTS: &[&str] = &[
-    ledger::GET_BALANCE,
+    ledger::GET_BALANCES,
     ledger::GET_TRANSFER,
     ledger::LIST_MOVEMENTS,
     payments::GET_DEPOSIT,

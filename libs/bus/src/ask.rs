@@ -1,7 +1,10 @@
 //! Asks for a command's outcome or a query's answer, and waits for it.
 //!
 //! This is the hot path of every request: one subscription serves all commands of an [`Asker`],
-//! and a token at the end of the reply subject says whose answer came.
+//! and a token at the end of the reply subject says whose answer came. Where many callers ask for
+//! the same kind of thing, [`Gather`] puts what they ask for into one message.
+
+mod gather;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,16 +23,19 @@ use tokio::sync::{OnceCell, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Cause, trace};
+pub use self::gather::{Gather, Limits};
+use crate::answer::NoAnswer;
+use crate::trace;
 
 /// Where a command's answer goes. A header, because JetStream takes the message's own reply
 /// subject for its acknowledgement.
 pub(crate) const REPLY_HEADER: &str = "Wallet-Reply";
-/// Says that a query failed on the other side.
-pub(crate) const FAILED_HEADER: &str = "Wallet-Failed";
+
+/// Why something failed; shared, because one failure may be many callers'.
+pub type Why = Arc<dyn std::error::Error + Send + Sync>;
 
 /// No answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The command was surely not taken, or the query failed.
     #[error("{reason}")]
@@ -38,7 +44,7 @@ pub enum Error {
         reason: &'static str,
         /// Why, if something said so.
         #[source]
-        source: Option<Cause>,
+        source: Option<Why>,
     },
     /// The command was taken, or may have been, and no answer came in time. Asking again under
     /// the same ids is harmless and tells.
@@ -46,15 +52,19 @@ pub enum Error {
     Unknown,
     /// The answer is not what it should be: a bug on one of the two sides.
     #[error("the answer cannot be decoded")]
-    Undecodable(#[source] prost::DecodeError),
+    Undecodable(#[source] Why),
 }
 
 fn unavailable(reason: &'static str) -> Error {
     Error::Unavailable { reason, source: None }
 }
 
-fn because(reason: &'static str, source: impl Into<Cause>) -> Error {
-    Error::Unavailable { reason, source: Some(source.into()) }
+fn because(reason: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Unavailable { reason, source: Some(Arc::new(source)) }
+}
+
+fn decode<R: Message + Default>(answer: Bytes) -> Result<R, Error> {
+    R::decode(answer).map_err(|error| Error::Undecodable(Arc::new(error)))
 }
 
 /// Asks the services. Cheap to clone; clones share one subscription.
@@ -101,9 +111,8 @@ impl Asker {
         let mut waiting = inbox.expect_answer();
         let mut headers = HeaderMap::new();
         headers.insert(REPLY_HEADER, waiting.address.as_str());
-        // Each asking is a message of its own: a second one with the same command inside must
-        // reach the service, which answers it from its books.
-        headers.insert(async_nats::header::NATS_MESSAGE_ID, waiting.address.as_str());
+        // No message id: a second asking with the same command inside must reach the service,
+        // which answers it from its books, and the stream would remember each id for minutes.
         trace::inject(&mut headers);
         let message =
             PublishMessage::build().payload(Bytes::from(command.encode_to_vec())).headers(headers);
@@ -115,7 +124,7 @@ impl Asker {
         let answer = timeout_at(deadline, answer(acknowledged, &mut waiting.answer))
             .await
             .map_err(|_| Error::Unknown)??;
-        R::decode(answer).map_err(Error::Undecodable)
+        decode(answer)
     }
 
     /// Sends `query` to whoever serves `subject`, and waits at most `wait` for the answer.
@@ -145,10 +154,12 @@ impl Asker {
             };
             because(reason, error)
         })?;
-        if answer.headers.is_some_and(|it| it.get(FAILED_HEADER).is_some()) {
-            return Err(unavailable("the query failed on the other side"));
+        let said = answer.headers.as_ref().and_then(|it| it.get(NoAnswer::HEADER));
+        match said.map(|it| NoAnswer::read(it.as_str())) {
+            None => decode(answer.payload),
+            Some(NoAnswer::Failed) => Err(unavailable("the query failed on the other side")),
+            Some(NoAnswer::Busy) => Err(unavailable("the other side has too many queries")),
         }
-        R::decode(answer.payload).map_err(Error::Undecodable)
     }
 
     /// What is handed to a client without a connection is sent when it is back: too late to say

@@ -1,8 +1,6 @@
-//! A reader's place: which birth of which stream, and the last sequence it used.
-//!
-//! The cursor in Postgres is the truth. [`settle`] compares it with the stream as it is and, when
-//! the stream is not the one it was, begins a new epoch at the stream's start; the ids in the
-//! books make what is read again harmless.
+//! The cursor in Postgres is the truth of where a reader is. [`settle`] compares it with the
+//! stream as it is and, when [`crate::place`] judges that it is not the one it was, begins a new
+//! epoch at the stream's start.
 
 use std::time::Duration;
 
@@ -11,28 +9,17 @@ use async_nats::jetstream::stream::Stream;
 use async_nats::jetstream::stream::{Info, InfoError, RawMessageError, RawMessageErrorKind};
 use primitives::Timestamp;
 
-use crate::feed::{self, Feed};
+use crate::feed::{self, Ahead, Feed};
+use crate::follow::Follow;
+use crate::follow::health::{Health, StreamChange};
+use crate::place::{Change, Judgement, Place, StreamFacts, Witness, judge};
 use crate::session::Session;
 use crate::{metrics, store, streams};
 
 /// A feed is silent for at most twice this before it counts as broken.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// How many batches a feed holds in memory: the one in hand's successor, and one on its way.
+/// How many batches a feed asks for: the one in hand's successor, and one on its way.
 const BATCHES_AHEAD: usize = 2;
-
-/// Where a reader is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) reader: &'static str,
-    pub(crate) stream: &'static str,
-    /// When the stream was created.
-    pub(crate) born_at: Timestamp,
-    pub(crate) epoch: i64,
-    /// The last message used; 0 is none.
-    pub(crate) sequence: u64,
-    /// When that message was published.
-    pub(crate) message_at: Option<Timestamp>,
-}
 
 /// The place could not be settled; trying again later may help.
 #[derive(Debug, thiserror::Error)]
@@ -64,70 +51,76 @@ pub(crate) struct Settled {
 pub(crate) async fn settle(
     session: &mut Session,
     js: &jetstream::Context,
-    follow: &crate::follow::Follow,
+    follow: &Follow,
+    health: &Health,
 ) -> Result<Settled, Error> {
     let (reader, name) = (follow.reader, follow.stream.name);
     loop {
         let stream = streams::find(js, &follow.stream).await?;
         let Some(place) = store::load_place(session.conn(), reader, name).await? else {
             let born_at = Timestamp::from_datetime(stream.cached_info().created);
-            let first =
-                Place { reader, stream: name, born_at, epoch: 1, sequence: 0, message_at: None };
+            let first = Place::first(reader, name, born_at);
             store::insert_place(session.conn(), &first, Timestamp::now()).await?;
             continue;
         };
-        let from = feed::From::Sequence(place.sequence.saturating_add(1));
-        let buffer_max = follow.batch_max.saturating_mul(BATCHES_AHEAD);
-        let feed = Feed::open(&stream, from, follow.filter, buffer_max, HEARTBEAT).await?;
+        let from = feed::From::Sequence(place.next_sequence());
+        let ahead = Ahead {
+            messages: follow.batch_max.saturating_mul(BATCHES_AHEAD),
+            bytes: follow.batch_bytes_max.saturating_mul(BATCHES_AHEAD),
+        };
+        let feed = Feed::open(&stream, from, follow.filter, ahead, HEARTBEAT).await?;
         // Only now: a stream that changes after this look takes the feed with it.
         let info = stream.get_info().await.map_err(Error::Look)?;
         let Some(change) = change(&place, &stream, &info).await? else {
             return Ok(Settled { place, feed, stream });
         };
-        let born_at = Timestamp::from_datetime(info.created);
-        if store::begin_epoch(session.conn(), &place, born_at, Timestamp::now()).await? {
+        let next = place.begin_epoch(Timestamp::from_datetime(info.created));
+        let now = Timestamp::now();
+        if store::move_place(session.conn(), &place, &next, now).await? {
+            let epoch = next.epoch;
+            health.changed(StreamChange { stream: name, change, epoch, noticed_at: now });
             metrics::EPOCHS.with_label_values(&[reader]).inc();
             tracing::error!(
                 reader,
                 stream = name,
                 "stream {name} {change} since {reader} read message {}; \
-                 epoch {} begins at its start, messages that are gone must be asked for again",
+                 epoch {epoch} begins at its start, messages that are gone must be asked for again",
                 place.sequence,
-                place.epoch.saturating_add(1),
             );
         }
     }
 }
 
 /// What happened to the stream since the place was saved, if anything.
-async fn change(
+pub(crate) async fn change(
     place: &Place,
     stream: &Stream,
     info: &Info,
-) -> Result<Option<&'static str>, Error> {
-    if let Some(change) = visible_change(place, info) {
-        return Ok(Some(change));
-    }
-    let Some(message_at) = place.message_at else { return Ok(None) };
-    if place.sequence < info.state.first_sequence {
-        return Ok(None);
-    }
-    // The message at the place is the witness: purging leaves it alone.
-    match stream.get_raw_message(place.sequence).await {
-        Ok(found) if Timestamp::from_datetime(found.time) == message_at => Ok(None),
-        Ok(_) => Ok(Some("was rolled back and has grown again")),
-        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-        Err(source) => Err(Error::Witness { sequence: place.sequence, source }),
+) -> Result<Option<Change>, Error> {
+    let facts = facts(info);
+    let mut witness = None;
+    loop {
+        match judge(place, &facts, witness) {
+            Judgement::Same => return Ok(None),
+            Judgement::Changed(change) => return Ok(Some(change)),
+            Judgement::LookAtWitness => witness = Some(look_at(stream, place.sequence).await?),
+        }
     }
 }
 
-/// As far as the stream's description tells.
-pub(crate) fn visible_change(place: &Place, info: &Info) -> Option<&'static str> {
-    if Timestamp::from_datetime(info.created) != place.born_at {
-        Some("was deleted and made again")
-    } else if info.state.last_sequence < place.sequence {
-        Some("was rolled back")
-    } else {
-        None
+async fn look_at(stream: &Stream, sequence: u64) -> Result<Witness, Error> {
+    match stream.get_raw_message(sequence).await {
+        Ok(found) => Ok(Witness::PublishedAt(Timestamp::from_datetime(found.time))),
+        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(Witness::Gone),
+        Err(source) => Err(Error::Witness { sequence, source }),
+    }
+}
+
+/// What the stream's description says, as the judgement takes it.
+fn facts(info: &Info) -> StreamFacts {
+    StreamFacts {
+        born_at: Timestamp::from_datetime(info.created),
+        first_sequence: info.state.first_sequence,
+        last_sequence: info.state.last_sequence,
     }
 }

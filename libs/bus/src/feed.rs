@@ -13,11 +13,16 @@ use async_nats::jetstream;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::Stream;
 use futures_util::{FutureExt, StreamExt};
+use primitives::Timestamp;
+use tokio::task::coop::unconstrained;
 
 /// How long the server keeps a consumer nobody pulls from.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 /// How long one pull request stays open.
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
+/// A server carries messages of a mebibyte, and never sends one that is larger than all that was
+/// asked for.
+const BYTES_AHEAD_MIN: usize = 2 * 1024 * 1024;
 
 /// The feed ended. Nothing is lost: it is opened again from the reader's place.
 #[derive(Debug, thiserror::Error)]
@@ -44,23 +49,39 @@ pub(crate) enum From {
     New,
 }
 
+/// What is asked for at a time. Half as much again may be in memory: more is asked for when half
+/// of it has come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ahead {
+    pub(crate) messages: usize,
+    /// Raised to what the largest message needs.
+    pub(crate) bytes: usize,
+}
+
+/// A message, and where the stream had it.
+pub(crate) struct Arrived {
+    pub(crate) message: async_nats::Message,
+    pub(crate) sequence: u64,
+    pub(crate) published_at: Timestamp,
+}
+
 /// An open consumer.
 pub(crate) struct Feed {
     messages: pull::Stream,
     /// The consumer's own count, which has no gaps unless a delivery was lost.
     n_received: u64,
-    /// An end that came behind messages which were taken first.
-    broken: Option<Error>,
+    /// What came next and was not taken: a message that did not fit, or the end.
+    kept: Option<Result<Arrived, Error>>,
 }
 
 impl Feed {
-    /// Opens a feed that holds at most `buffer_max` messages nobody has taken yet, and notices
-    /// within twice `heartbeat` that the server is gone.
+    /// Opens a feed that asks for as much as `ahead`, and notices within twice `heartbeat` that
+    /// the server is gone.
     pub(crate) async fn open<I>(
         stream: &Stream<I>,
         from: From,
         filter: Option<&str>,
-        buffer_max: usize,
+        ahead: Ahead,
         heartbeat: Duration,
     ) -> Result<Self, Error> {
         let deliver_policy = match from {
@@ -81,34 +102,37 @@ impl Feed {
             .map_err(Error::Create)?;
         let messages = consumer
             .stream()
-            .max_messages_per_batch(buffer_max)
+            .max_messages_per_batch(ahead.messages)
+            .max_bytes_per_batch(ahead.bytes.max(BYTES_AHEAD_MIN))
             .expires(PULL_EXPIRES)
             .heartbeat(heartbeat)
             .messages()
             .await
             .map_err(Error::Pull)?;
-        Ok(Self { messages, n_received: 0, broken: None })
+        Ok(Self { messages, n_received: 0, kept: None })
     }
 
     /// Waits for the next message. Dropping the future loses none.
-    pub(crate) async fn next(&mut self) -> Result<jetstream::Message, Error> {
-        if let Some(error) = self.broken.take() {
-            return Err(error);
+    pub(crate) async fn next(&mut self) -> Result<Arrived, Error> {
+        if let Some(kept) = self.kept.take() {
+            return kept;
         }
         let message = self.messages.next().await;
         self.check(message)
     }
 
-    /// The next message if it has arrived; an end is kept for [`Feed::next`].
-    pub(crate) fn ready(&mut self) -> Option<jetstream::Message> {
-        if self.broken.is_some() {
-            return None;
+    /// The next message if it has arrived and `fits`; otherwise it is kept for [`Feed::next`].
+    pub(crate) fn ready(&mut self, fits: impl FnOnce(&Arrived) -> bool) -> Option<Arrived> {
+        if self.kept.is_none() {
+            // Without this the runtime says after 128 messages that no more have arrived, to let
+            // other tasks have their turn, and no batch would ever be larger.
+            let message = unconstrained(self.messages.next()).now_or_never()?;
+            self.kept = Some(self.check(message));
         }
-        let message = self.messages.next().now_or_never()?;
-        match self.check(message) {
-            Ok(message) => Some(message),
-            Err(error) => {
-                self.broken = Some(error);
+        match self.kept.take() {
+            Some(Ok(arrived)) if fits(&arrived) => Some(arrived),
+            kept => {
+                self.kept = kept;
                 None
             }
         }
@@ -117,14 +141,16 @@ impl Feed {
     fn check(
         &mut self,
         message: Option<Result<jetstream::Message, pull::MessagesError>>,
-    ) -> Result<jetstream::Message, Error> {
+    ) -> Result<Arrived, Error> {
         let message = message.ok_or(Error::Ended)?.map_err(Error::Broken)?;
-        let got = message.info().map_err(Error::Unplaced)?.consumer_sequence;
+        let info = message.info().map_err(Error::Unplaced)?;
+        let (got, sequence) = (info.consumer_sequence, info.stream_sequence);
+        let published_at = Timestamp::from_datetime(info.published);
         let expected = self.n_received.saturating_add(1);
         if got != expected {
             return Err(Error::Gap { expected, got });
         }
         self.n_received = got;
-        Ok(message)
+        Ok(Arrived { message: message.message, sequence, published_at })
     }
 }

@@ -7,9 +7,11 @@
 
 mod batch;
 mod carry;
+pub mod health;
 mod keep;
 
 use std::future::Future;
+use std::time::Duration;
 
 use async_nats::{Client, jetstream};
 use bytes::Bytes;
@@ -22,9 +24,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cursor::{self, Settled};
 use crate::feed;
+use crate::follow::health::Health;
 use crate::pause::{self, Pause};
-use crate::session::{PING_EVERY, STANDBY, Session};
+use crate::place::Place;
+use crate::session::{STANDBY, Session};
 use crate::{Cause, metrics, store};
+
+/// The usual [`Follow::batch_bytes_max`].
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// The usual [`Follow::silence_max`].
+pub const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// A process that is merely busy must not lose its session.
+const SILENCE_MIN: Duration = Duration::from_millis(500);
 
 /// Where an answer goes: an inbox of whoever asked. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,15 +44,20 @@ pub struct Reply(async_nats::Subject);
 impl Reply {
     /// What every inbox begins with. Nothing else is replied to, or an asker could make a service
     /// publish commands and events under the service's own rights.
-    const PREFIX: &str = "_INBOX";
+    const PREFIX: &str = "_INBOX.";
 
     /// Reads what [`Reply::to_text`] prints; `None` if it is no inbox.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
-        let plain = |b: u8| b.is_ascii_graphic() && b != b'*' && b != b'>';
-        let good = text.starts_with(Self::PREFIX)
-            && text.bytes().all(plain)
-            && text.split('.').all(|token| !token.is_empty());
+        let mut before = b'.';
+        for byte in text.bytes() {
+            let is_plain = byte.is_ascii_graphic() && byte != b'*' && byte != b'>';
+            if !is_plain || (byte == b'.' && before == b'.') {
+                return None;
+            }
+            before = byte;
+        }
+        let good = text.starts_with(Self::PREFIX) && before != b'.';
         good.then(|| Self(async_nats::Subject::from(text)))
     }
 
@@ -51,8 +67,8 @@ impl Reply {
         self.0.to_string()
     }
 
-    pub(crate) fn subject(&self) -> async_nats::Subject {
-        self.0.clone()
+    pub(crate) fn into_subject(self) -> async_nats::Subject {
+        self.0
     }
 }
 
@@ -104,6 +120,10 @@ pub enum HandleError {
         /// For the person who looks at it.
         reason: String,
     },
+    /// The handler was not prepared for this batch and now is: the same batch again, at once, and
+    /// without [`Handler::rolled_back`], because the handler knows. Said twice in a row it counts
+    /// as a [`HandleError::Retry`].
+    Again,
 }
 
 impl HandleError {
@@ -136,7 +156,8 @@ pub trait Handler: Send + 'static {
     fn committed(&mut self) {}
 
     /// The last batch did not happen, or somebody else has written since: whatever is kept in
-    /// memory must be forgotten. May be called more than once, and before the first batch.
+    /// memory must be forgotten. May be called more than once, and before the first batch; not
+    /// called when a batch comes again because the handler said [`HandleError::Again`].
     fn rolled_back(&mut self) {}
 }
 
@@ -151,6 +172,11 @@ pub struct Follow {
     pub filter: Option<&'static str>,
     /// The most messages in one transaction.
     pub batch_max: usize,
+    /// The most bytes of their bodies; a message that has more is a batch of its own.
+    pub batch_bytes_max: usize,
+    /// How long the session that does the work may be silent before Postgres ends it, and another
+    /// replica takes over from a process that hangs.
+    pub silence_max: Duration,
 }
 
 /// The reader cannot be run as it is declared.
@@ -167,6 +193,9 @@ pub enum Error {
     /// A batch must hold something.
     #[error("a batch holds at least one message")]
     BatchMax,
+    /// A shorter silence is no sign of trouble.
+    #[error("a session may be silent for at least {} ms", SILENCE_MIN.as_millis())]
+    SilenceMax,
 }
 
 /// Why a reader stopped reading.
@@ -202,17 +231,36 @@ pub async fn run(
     shutdown: CancellationToken,
     handler: impl Handler,
 ) -> Result<(), Error> {
+    run_watched(follow, pool, client, shutdown, handler, Health::new()).await
+}
+
+/// As [`run`], and tells `health` how it is.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_watched(
+    follow: Follow,
+    pool: PgPool,
+    client: Client,
+    shutdown: CancellationToken,
+    handler: impl Handler,
+    health: Health,
+) -> Result<(), Error> {
     follow.check()?;
     let js = jetstream::new(client.clone());
-    let mut reader = Reader { follow, pool, client, js, shutdown, handler, pause: Pause::new() };
+    let pause = Pause::new();
+    let mut reader = Reader { follow, pool, client, js, shutdown, handler, pause, health };
     reader.run().await;
     Ok(())
 }
 
 impl Follow {
     fn check(&self) -> Result<(), Error> {
-        if self.batch_max == 0 {
+        if self.batch_max == 0 || self.batch_bytes_max == 0 {
             return Err(Error::BatchMax);
+        }
+        if self.silence_max < SILENCE_MIN {
+            return Err(Error::SilenceMax);
         }
         let captured = self.stream.subjects.trim_end_matches('>');
         match self.filter {
@@ -232,6 +280,7 @@ struct Reader<H> {
     shutdown: CancellationToken,
     handler: H,
     pause: Pause,
+    health: Health,
 }
 
 impl<H: Handler> Reader<H> {
@@ -242,7 +291,10 @@ impl<H: Handler> Reader<H> {
             self.handler.rolled_back();
             match end {
                 Ok(End::Shutdown) => break,
-                Ok(End::Standby) => pause::sleep(STANDBY, &self.shutdown).await,
+                Ok(End::Standby) => {
+                    self.health.leads(reader, false);
+                    pause::sleep(STANDBY, &self.shutdown).await;
+                }
                 Ok(End::Changed) => {}
                 Ok(End::Fenced) => {
                     metrics::FENCE_LOSSES.with_label_values(&[reader]).inc();
@@ -250,11 +302,9 @@ impl<H: Handler> Reader<H> {
                     self.pause.wait(&self.shutdown).await;
                 }
                 Err(trouble) => {
-                    tracing::warn!(
-                        reader,
-                        error = crate::chain(&trouble),
-                        "{reader} stopped reading and starts again"
-                    );
+                    let error = crate::chain(&trouble);
+                    tracing::warn!(reader, error, "{reader} stopped reading and starts again");
+                    self.health.troubled(reader, &error, Timestamp::now());
                     self.pause.wait(&self.shutdown).await;
                 }
             }
@@ -272,9 +322,10 @@ impl<H: Handler> Reader<H> {
         let opened = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => return Ok(End::Shutdown),
-            opened = open(&self.follow, &self.pool, &self.js) => opened?,
+            opened = open(&self.follow, &self.pool, &self.js, &self.health) => opened?,
         };
         let Some((mut session, settled)) = opened else { return Ok(End::Standby) };
+        self.health.leads(self.follow.reader, true);
         let (at, seen) = watch::channel(settled.place);
         let changed = CancellationToken::new();
         let kept = keep::keep(self.follow, settled.stream.clone(), seen, changed.clone());
@@ -299,11 +350,11 @@ impl<H: Handler> Reader<H> {
         &mut self,
         session: &mut Session,
         settled: Settled,
-        at: &watch::Sender<cursor::Place>,
+        at: &watch::Sender<Place>,
         changed: &CancellationToken,
     ) -> Result<End, Trouble> {
         let Settled { mut place, mut feed, .. } = settled;
-        let mut ping = tokio::time::interval(PING_EVERY);
+        let mut ping = tokio::time::interval(session.ping_every());
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let first = tokio::select! {
@@ -316,7 +367,7 @@ impl<H: Handler> Reader<H> {
                 }
                 first = feed.next() => first?,
             };
-            let batch = batch::collect(first, &mut feed, self.follow.batch_max)?;
+            let batch = batch::collect(first, &mut feed, &self.follow);
             if let Some(end) = self.carry(session, &mut place, &batch).await? {
                 return Ok(end);
             }
@@ -330,10 +381,13 @@ async fn open(
     follow: &Follow,
     pool: &PgPool,
     js: &jetstream::Context,
+    health: &Health,
 ) -> Result<Option<(Session, Settled)>, Trouble> {
     let job = format!("bus.follow/{}/{}", follow.reader, follow.stream.name);
-    let Some(mut session) = Session::try_lead(pool, &job).await? else { return Ok(None) };
-    let settled = cursor::settle(&mut session, js, follow).await?;
+    let Some(mut session) = Session::try_lead(pool, &job, follow.silence_max).await? else {
+        return Ok(None);
+    };
+    let settled = cursor::settle(&mut session, js, follow, health).await?;
     Ok(Some((session, settled)))
 }
 
@@ -345,9 +399,18 @@ mod tests {
     fn only_an_inbox_is_replied_to() {
         let inbox = "_INBOX.Zx8.7f";
         assert_eq!(Reply::from_text(inbox).unwrap().to_text(), inbox);
-        for bad in
-            ["", "_INBOX..a", "_INBOX.*", "_INBOX.>", "_INBOX.a b", "cmd.ledger.v1.0.x", "_INBOX."]
-        {
+        for bad in [
+            "",
+            "_INBOX",
+            "_INBOX.",
+            "_INBOX..a",
+            "_INBOX.a.",
+            "_INBOX.*",
+            "_INBOX.>",
+            "_INBOX.a b",
+            "_INBOXES.a",
+            "cmd.ledger.v1.0.x",
+        ] {
             assert_eq!(Reply::from_text(bad), None, "{bad}");
         }
     }

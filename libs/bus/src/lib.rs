@@ -9,6 +9,7 @@ pub mod listen;
 mod metrics;
 pub mod outbox;
 mod pause;
+pub mod place;
 pub mod reply;
 mod session;
 mod store;

@@ -10,13 +10,13 @@ use proto_events::common::v1::Envelope;
 use proto_events::subjects;
 use tokio_util::sync::CancellationToken;
 
-use crate::feed::{self, Feed, From};
+use crate::feed::{self, Ahead, Feed, From};
 use crate::pause::Pause;
 
 /// The server is silent for at most twice this before the feed counts as broken.
 const HEARTBEAT: Duration = Duration::from_millis(500);
-/// Events held in memory that the listener has not taken yet.
-const BUFFER_MAX: usize = 1_000;
+/// What is asked for at a time.
+const AHEAD: Ahead = Ahead { messages: 1_000, bytes: 2 * 1024 * 1024 };
 
 /// What a listener hears.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,12 +69,12 @@ async fn attend(
     hear: &mut (impl FnMut(Heard) + Send),
 ) -> Result<std::convert::Infallible, Trouble> {
     let stream = js.get_stream(subjects::EVT.name).await.map_err(Trouble::Find)?;
-    let mut feed = Feed::open(&stream, From::New, Some(subject), BUFFER_MAX, HEARTBEAT).await?;
+    let mut feed = Feed::open(&stream, From::New, Some(subject), AHEAD, HEARTBEAT).await?;
     hear(Heard::Gap);
     loop {
-        let message = feed.next().await?;
+        let message = feed.next().await?.message;
         pause.reset();
-        match Envelope::decode(message.payload.clone()) {
+        match Envelope::decode(message.payload) {
             Ok(envelope) => hear(Heard::Event(envelope)),
             Err(error) => {
                 let error = crate::chain(&error);

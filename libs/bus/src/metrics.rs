@@ -70,3 +70,13 @@ pub(crate) static BATCH_SIZE: LazyLock<HistogramVec> = LazyLock::new(|| {
     )
     .expect(ONCE)
 });
+
+/// 1 in the process that reads, 0 in those that stand by.
+pub(crate) static LEADING: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    register_int_gauge_vec!(
+        "bus_leading",
+        "1 in the process that reads, 0 in those that stand by",
+        &["reader"]
+    )
+    .expect(ONCE)
+});

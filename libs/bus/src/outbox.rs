@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::follow::SILENCE_MAX;
 use crate::pause::{self, Pause};
 use crate::session::{STANDBY, Session};
 use crate::store::{self, Waiting};
@@ -210,7 +211,7 @@ impl Relay {
 
     async fn open(&self) -> Result<Option<(Session, Stream)>, Trouble> {
         let job = format!("bus.relay/{}", self.origin);
-        let Some(mut session) = Session::try_lead(&self.pool, &job).await? else {
+        let Some(mut session) = Session::try_lead(&self.pool, &job, SILENCE_MAX).await? else {
             return Ok(None);
         };
         // Forgetting where an event went costs a repeat, and waiting for the disk costs the

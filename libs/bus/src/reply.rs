@@ -11,21 +11,33 @@ use bytes::Bytes;
 
 use crate::follow::Reply;
 
-/// How long a reply may wait for room in the client's buffer.
+/// How long replies may wait for room in the client's buffer.
 const WAIT: Duration = Duration::from_secs(1);
 
 /// Sends `payload` to whoever asked; lost if NATS is away.
 pub async fn send(client: &Client, to: &Reply, payload: Vec<u8>) {
-    if client.connection_state() != State::Connected {
-        tracing::warn!("a reply is lost, NATS is not connected; the asker repeats");
+    send_all(client, vec![(to.clone(), payload)]).await;
+}
+
+/// As [`send`], many at once.
+pub(crate) async fn send_all(client: &Client, replies: Vec<(Reply, Vec<u8>)>) {
+    let mut n_left = replies.len();
+    if n_left == 0 {
         return;
     }
-    let sent = client.publish(to.subject(), Bytes::from(payload));
-    match tokio::time::timeout(WAIT, sent).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::warn!(error = crate::chain(&error), "a reply is lost; the asker repeats");
+    if client.connection_state() != State::Connected {
+        tracing::warn!(n_left, "replies are lost, NATS is not connected; the askers repeat");
+        return;
+    }
+    let sending = async {
+        for (to, payload) in replies {
+            if let Err(error) = client.publish(to.into_subject(), Bytes::from(payload)).await {
+                tracing::warn!(error = crate::chain(&error), "a reply is lost; the asker repeats");
+            }
+            n_left = n_left.saturating_sub(1);
         }
-        Err(_) => tracing::warn!("a reply is lost, the connection is congested; the asker repeats"),
+    };
+    if tokio::time::timeout(WAIT, sending).await.is_err() {
+        tracing::warn!(n_left, "replies are lost, NATS is congested; the askers repeat");
     }
 }

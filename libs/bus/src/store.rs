@@ -10,7 +10,7 @@ pub(crate) use outbox::{
     Published, Waiting, delete_published, enqueue, mark_published, next_waiting, published_newest,
     unpublish_after,
 };
-pub(crate) use places::{Parked, advance, begin_epoch, insert_place, load_place, park};
+pub(crate) use places::{Parked, insert_place, load_place, move_place, park};
 
 use std::time::Duration;
 

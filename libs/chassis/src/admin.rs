@@ -51,6 +51,8 @@ struct CheckResult {
     name: String,
     ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
 
@@ -106,7 +108,8 @@ async fn readyz(members: &Members, draining: bool) -> Response {
     for (service, context) in members.list() {
         for (name, said) in context.readiness().await {
             let name = format!("{service}.{name}");
-            checks.push(CheckResult { name, ok: said.is_ok(), reason: said.err() });
+            let detail = said.as_ref().ok().filter(|it| !it.is_empty()).cloned();
+            checks.push(CheckResult { name, ok: said.is_ok(), detail, reason: said.err() });
         }
     }
     let ready = !draining && !checks.is_empty() && checks.iter().all(|check| check.ok);

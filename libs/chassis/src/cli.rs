@@ -1,8 +1,10 @@
-//! The same small command line for every service: `serve`, `migrate`, `check-config`.
+//! The same small command line for every service: `serve`, `migrate`, `check-config`, and what one
+//! of them can do besides.
 //!
 //! A bad configuration ends the process with 64 before anything is opened. What is said names the
 //! setting and never its value: clap's own messages quote values, so they are not used.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
@@ -24,19 +26,21 @@ pub trait Configure: Args + Clone + Send + 'static {
 }
 
 #[derive(Parser)]
-struct Cli<C: Args> {
+struct Cli<C: Args, V: Subcommand> {
     #[command(subcommand)]
-    verb: Verb<C>,
+    verb: Verb<C, V>,
 }
 
 #[derive(Subcommand)]
-enum Verb<C: Args> {
+enum Verb<C: Args, V: Subcommand> {
     /// Runs until SIGTERM or SIGINT.
     Serve(Serve<C>),
     /// Brings the schema up to this release, and ends.
     Migrate(Migrate<C>),
     /// Checks the configuration, and ends: 0 when it is good, 64 when not.
     CheckConfig(Serve<C>),
+    #[command(flatten)]
+    Own(V),
 }
 
 #[derive(Args)]
@@ -66,7 +70,23 @@ where
     M: Future<Output = anyhow::Result<()>>,
     S: Future<Output = anyhow::Result<()>>,
 {
-    let verb = match parse::<Cli<C>>(name, std::env::args_os()) {
+    main_with::<C, Infallible, M, S>(name, migrate, serve, |none| match none {})
+}
+
+/// As [`main`], for a service with verbs of its own: `own` does them.
+pub fn main_with<C, V, M, S>(
+    name: &'static str,
+    migrate: fn(C) -> M,
+    serve: fn(C, Context) -> S,
+    own: fn(V) -> ExitCode,
+) -> ExitCode
+where
+    C: Configure,
+    V: Subcommand,
+    M: Future<Output = anyhow::Result<()>>,
+    S: Future<Output = anyhow::Result<()>>,
+{
+    let verb = match parse::<Cli<C, V>>(name, std::env::args_os()) {
         Ok(cli) => cli.verb,
         Err(code) => return code,
     };
@@ -96,6 +116,7 @@ where
                 Err(code) => code,
             }
         }
+        Verb::Own(verb) => own(verb),
     }
 }
 
@@ -259,7 +280,7 @@ mod tests {
         &["x", "serve", "--nats-url", "nats://u:p@h", "--admin-address", "127.0.0.1:0"];
 
     fn explained(more: &[&str]) -> String {
-        let command = hide_values(Cli::<Sample>::command());
+        let command = hide_values(Cli::<Sample, Infallible>::command());
         let args = GOOD.iter().chain(more);
         let error = command.clone().try_get_matches_from(args).expect_err("should be refused");
         explain(&command, &error).join("; ")
@@ -267,7 +288,25 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::<Sample>::command().debug_assert();
+        Cli::<Sample, Infallible>::command().debug_assert();
+    }
+
+    #[derive(Debug, Subcommand)]
+    enum Own {
+        /// Checks it.
+        Check,
+    }
+
+    #[test]
+    fn a_service_has_verbs_of_its_own_beside_those_of_all() {
+        Cli::<Sample, Own>::command().debug_assert();
+        let parsed =
+            |args: &[&str]| parse::<Cli<Sample, Own>>("x", args.iter().map(OsString::from));
+        assert!(matches!(parsed(&["x", "check"]).unwrap().verb, Verb::Own(Own::Check)));
+        let more = ["--sample-key", "k", "--sample-port", "1"];
+        let serve: Vec<&str> = GOOD.iter().copied().chain(more).collect();
+        assert!(matches!(parsed(&serve).unwrap().verb, Verb::Serve(_)));
+        assert!(parsed(&["x", "other"]).is_err());
     }
 
     #[test]
@@ -300,7 +339,7 @@ mod tests {
     #[test]
     fn a_parsed_configuration_shows_no_secret() {
         let args = GOOD.iter().chain(&["--sample-key", "hunter2hunter2", "--sample-port", "1"]);
-        let cli = parse::<Cli<Sample>>("x", args.map(OsString::from)).unwrap();
+        let cli = parse::<Cli<Sample, Infallible>>("x", args.map(OsString::from)).unwrap();
         let Verb::Serve(settings) = cli.verb else { panic!("serve was asked for") };
         assert!(settings.service.check().is_ok() && settings.process.check().is_ok());
         let shown = format!("{:?} {:?}", settings.process, settings.service);

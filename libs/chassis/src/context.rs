@@ -22,7 +22,8 @@ const CHECK_WAIT: Duration = Duration::from_secs(2);
 /// How long the last messages may take to reach the server when draining.
 const FLUSH_WAIT: Duration = Duration::from_secs(2);
 
-type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+/// What a check says: that all is well and perhaps a word more, or why not.
+type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
 
 /// A service's hold on its process: the bus, the shutdown token, readiness, and its own loops.
 #[derive(Clone)]
@@ -94,6 +95,18 @@ impl Context {
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.ready_saying(name, move || {
+            let checked = check();
+            async move { checked.await.map(|()| String::new()) }
+        });
+    }
+
+    /// As [`Context::ready_when`], for a check that has something to say when all is well, too.
+    pub fn ready_saying<F, Fut>(&self, name: &'static str, check: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<String, String>> + Send + 'static,
     {
         lock(&self.inner.checks).push((name, Arc::new(move || check().boxed())));
     }
@@ -202,16 +215,17 @@ impl Context {
         !lock(&self.inner.checks).is_empty() || !lock(&self.inner.running).names.is_empty()
     }
 
-    /// Every named check and what it says at this moment.
-    pub async fn readiness(&self) -> Vec<(&'static str, Result<(), String>)> {
+    /// Every named check and what it says at this moment; mostly nothing when all is well.
+    pub async fn readiness(&self) -> Vec<(&'static str, Result<String, String>)> {
         let nats = match self.inner.nats.connection_state() {
-            async_nats::connection::State::Connected => Ok(()),
+            async_nats::connection::State::Connected => Ok(String::new()),
             async_nats::connection::State::Pending
             | async_nats::connection::State::Disconnected => Err("not connected".to_owned()),
         };
-        let loops = self.failure().map_or(Ok(()), Err);
+        let loops = self.failure().map_or_else(|| Ok(String::new()), Err);
         let checks = lock(&self.inner.checks).clone();
-        let started = if checks.is_empty() { Err("still starting".to_owned()) } else { Ok(()) };
+        let started =
+            if checks.is_empty() { Err("still starting".to_owned()) } else { Ok(String::new()) };
         let mut all = vec![("started", started), ("nats", nats), ("loops", loops)];
         all.extend(
             join_all(checks.into_iter().map(|(name, check)| async move {

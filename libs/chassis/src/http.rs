@@ -14,4 +14,4 @@ mod wrap;
 pub use problem::{FieldError, PROBLEM_JSON, Problem, problem_type};
 pub use request_id::request_id;
 pub use serve::serve;
-pub use wrap::{Options, wrap};
+pub use wrap::{Options, fits, wrap};

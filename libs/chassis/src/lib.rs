@@ -13,8 +13,8 @@ mod secret;
 pub mod shutdown;
 pub mod telemetry;
 
-pub use cli::{Configure, check, main, parse};
+pub use cli::{Configure, check, main, main_with, parse};
 pub use config::{Config, LogFormat, Logging};
 pub use context::Context;
-pub use process::{EXIT_CONFIG, EXIT_FAILURE, EXIT_LOOP, Process, once, run};
+pub use process::{EXIT_CONFIG, EXIT_FAILURE, EXIT_LOOP, Process, once, run, within};
 pub use secret::Secret;

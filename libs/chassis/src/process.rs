@@ -197,26 +197,33 @@ pub fn once(
     })
 }
 
+/// Runs something that ends by itself and says how: logs and traces around it.
+///
+/// # Errors
+/// When it could not even begin.
+pub fn within<T>(
+    name: &'static str,
+    logging: &Logging,
+    work: impl Future<Output = T>,
+) -> anyhow::Result<T> {
+    let telemetry = telemetry::init(name, logging)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let done = runtime.map(|runtime| {
+        let done = runtime.block_on(work);
+        runtime.shutdown_timeout(RUNTIME_WAIT);
+        done
+    });
+    telemetry.finish();
+    done.context("failed to start the runtime")
+}
+
 /// Sets up logging and a runtime, and runs `work` to its end.
 fn with_runtime(
     name: &'static str,
     logging: &Logging,
     work: impl Future<Output = ExitCode>,
 ) -> ExitCode {
-    let telemetry = match telemetry::init(name, logging) {
-        Ok(telemetry) => telemetry,
-        Err(error) => return fail(name, &error),
-    };
-    let code = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => {
-            let code = runtime.block_on(work);
-            runtime.shutdown_timeout(RUNTIME_WAIT);
-            code
-        }
-        Err(error) => fail(name, &anyhow::Error::new(error).context("failed to start the runtime")),
-    };
-    telemetry.finish();
-    code
+    within(name, logging, work).unwrap_or_else(|error| fail(name, &error))
 }
 
 /// One line that says what went wrong and why, and the code for it.

@@ -1,257 +1,236 @@
-//! The books: the accounts a batch touches, what was decided before, and the one way to decide more.
+//! The books: what a batch is about, what was decided before, and the one way to decide more.
 //!
-//! Books may be partial: whoever makes them must bring every account and every earlier decision
-//! that the commands to come can name ([`Command::account_ids`], ids and request keys). An account
-//! that is not here does not exist.
+//! Books may be partial: whoever makes them must bring everything that the commands to come can
+//! name, as [`crate::Writer::subjects`] and [`crate::Writer::needs`] list it. An account, a hold or
+//! a transfer that is not here does not exist.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod group;
 
-use primitives::{AccountId, RequestKey, System, Timestamp, TransferId};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::{Account, AccountKind, Body, Command, Rejection, Transfer, TransferKind};
+use primitives::{AccountId, ChangeId, RequestKey, Timestamp, TransferId};
 
-/// The accounts a batch touches, and the transfers already decided.
+use crate::rules::{self, Subject};
+use crate::state::{Accounts, Allowed, State};
+use crate::{
+    Account, AccountChange, Action, Body, ChangeRecord, Changes, Command, Decision, Found, Head,
+    Hold, Outcome, Record, Rejection, Reversible, TRANSFERS_MAX, Transfer, Verdict,
+};
+use group::Undo;
+
+/// The accounts a batch touches, and what was decided already.
 #[derive(Debug, Clone)]
 pub struct Books {
     head: Head,
-    accounts: BTreeMap<AccountId, Account>,
+    state: State,
+    /// What happened to each account, by its place in `state`.
+    marks: Vec<Mark>,
+    touched_holds: BTreeSet<TransferId>,
+    touched_reversed: BTreeSet<TransferId>,
+    /// What was decided before this batch.
     decisions: BTreeMap<TransferId, Decision>,
-    by_request_key: BTreeMap<RequestKey, TransferId>,
-    opened: BTreeSet<AccountId>,
-    touched: BTreeSet<AccountId>,
-    decided: Vec<(Transfer, Decision)>,
-    entries: Vec<Entry>,
+    changes: BTreeMap<ChangeId, ChangeRecord>,
+    /// What this batch decided, and where in it by id.
+    records: Vec<Record>,
+    places: HashMap<TransferId, usize>,
+    by_request_key: HashMap<RequestKey, TransferId>,
+    change_records: Vec<ChangeRecord>,
+    /// How to undo what a linked group has done so far; none outside of one.
+    undo: Option<Vec<Undo>>,
 }
 
-/// How far the books have been written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
-    /// Position of the newest entry; 0 in empty books.
-    pub position: i64,
-    /// When it was decided.
-    pub decided_at: Timestamp,
+/// What happened to an account in this batch.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mark {
+    opened: bool,
+    changed: bool,
+    moved: bool,
 }
 
-impl Head {
-    /// The head of empty books.
-    pub const START: Self = Self { position: 0, decided_at: Timestamp::from_micros(0) };
-}
-
-/// What was decided about a transfer; kept for ever (I3).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decision {
-    /// Which transfer.
-    pub transfer_id: TransferId,
-    /// The request key it came under.
-    pub request_key: Option<RequestKey>,
-    /// Digest of what was asked.
-    pub request_digest: [u8; 32],
-    /// Yes, or why not.
-    pub verdict: Verdict,
-    /// When.
-    pub decided_at: Timestamp,
-}
-
-/// The ledger's yes or no.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// The account is as was asked. Only for commands that move no money.
-    Done,
-    /// The money has moved.
-    Posted {
-        /// Position of the debit entry; the credit entry's is the next.
-        position: i64,
-        /// What the debited account holds right after.
-        debit_balance_after_minor: i64,
-    },
-    /// Nothing has changed.
-    Rejected(Rejection),
-}
-
-impl Verdict {
-    /// Why not, if it is a no.
-    #[must_use]
-    pub const fn rejection(self) -> Option<Rejection> {
-        match self {
-            Self::Done | Self::Posted { .. } => None,
-            Self::Rejected(rejection) => Some(rejection),
-        }
-    }
-}
-
-/// The answer to a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// Yes, or why not.
-    pub verdict: Verdict,
-    /// It had been decided before; this repeats what was decided then.
-    pub replayed: bool,
-    /// The transfer decided under this id or request key, which may be an earlier one than was
-    /// sent; none for commands that are no transfers.
-    pub transfer_id: Option<TransferId>,
-    /// When it was decided.
-    pub decided_at: Timestamp,
-}
-
-/// One side of a transfer as written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Place among all entries: 1, 2, 3 … (I6).
-    pub position: i64,
-    /// Which transfer.
-    pub transfer_id: TransferId,
-    /// Whose account.
-    pub account_id: AccountId,
-    /// Above zero for a credit, below for a debit.
-    pub amount_minor: i64,
-    /// What the account held before.
-    pub balance_before_minor: i64,
-    /// What it holds after.
-    pub balance_after_minor: i64,
-}
-
-/// What a batch has changed, to be saved all at once or not at all.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Changes {
-    /// Accounts that were not there before, as they are after the batch.
-    pub opened: Vec<Account>,
-    /// Accounts that were there before and differ, as they are after the batch.
-    pub updated: Vec<Account>,
-    /// Transfers decided for the first time, in order, refused ones too.
-    pub decided: Vec<(Transfer, Decision)>,
-    /// What was written, in order of position.
-    pub entries: Vec<Entry>,
-    /// How far the books are written with this batch.
-    pub head: Head,
+/// When a command is decided.
+#[derive(Debug, Clone, Copy)]
+struct At {
+    /// The time that is written down.
+    decided_at: Timestamp,
+    /// The caller waits no more.
+    late: bool,
 }
 
 impl Books {
-    /// Books written up to `head`, with the accounts and earlier decisions that are needed.
+    /// Books written up to `head`, with what was found.
     #[must_use]
-    pub fn new(
-        head: Head,
-        accounts: impl IntoIterator<Item = Account>,
-        decisions: impl IntoIterator<Item = Decision>,
-    ) -> Self {
-        let decisions: BTreeMap<_, _> =
-            decisions.into_iter().map(|it| (it.transfer_id, it)).collect();
+    pub fn new(head: Head, mut found: Found) -> Self {
+        let accounts = Accounts::from_vec(std::mem::take(&mut found.accounts));
+        Self::with_accounts(head, accounts, found)
+    }
+
+    /// The same, with accounts that are indexed already; those in `found` are ignored.
+    pub(crate) fn with_accounts(head: Head, accounts: Accounts, found: Found) -> Self {
+        let keys = found.decisions.iter().filter_map(|it| Some((it.request_key?, it.transfer_id)));
         Self {
             head,
-            accounts: accounts.into_iter().map(|it| (it.id, it)).collect(),
-            by_request_key: decisions
-                .values()
-                .filter_map(|it| it.request_key.map(|key| (key, it.transfer_id)))
-                .collect(),
-            decisions,
-            opened: BTreeSet::new(),
-            touched: BTreeSet::new(),
-            decided: Vec::new(),
-            entries: Vec::new(),
+            by_request_key: keys.collect(),
+            decisions: found.decisions.into_iter().map(|it| (it.transfer_id, it)).collect(),
+            changes: found.changes.into_iter().map(|it| (it.asked.id, it)).collect(),
+            marks: vec![Mark::default(); accounts.len()],
+            state: State {
+                accounts,
+                holds: found.holds.into_iter().map(|it| (it.id, it)).collect(),
+                reversed: found.reversed.into_iter().map(|it| (it.id, it)).collect(),
+            },
+            touched_holds: BTreeSet::new(),
+            touched_reversed: BTreeSet::new(),
+            records: Vec::new(),
+            places: HashMap::new(),
+            change_records: Vec::new(),
+            undo: None,
         }
     }
 
-    /// Decides `command`, and moves the money when it posts.
+    /// Decides `command`, and moves the money of what is allowed: one outcome for each of its
+    /// transfers in order, exactly one for any other command.
     ///
     /// The same transfer gets the same outcome however often it is asked (I3).
     ///
     /// # Panics
-    /// If an invariant does not hold afterwards: a bug here, or books that were damaged.
-    pub fn apply(&mut self, command: &Command, now: Timestamp) -> Outcome {
+    /// If a command has no transfers or more than [`TRANSFERS_MAX`], which whoever reads messages
+    /// refuses before; or if an invariant does not hold afterwards: a bug here, or books that were
+    /// damaged.
+    pub fn apply(&mut self, command: Command, now: Timestamp) -> Vec<Outcome> {
         // I6: a clock that was set back must not reorder history. Deadlines are about the real
         // time, so that a clock that was ahead for a moment does not refuse everything after.
-        let decided_at = now.max(self.head.decided_at);
-        let late = command.is_late(now);
-        match &command.body {
-            Body::PostTransfer(transfer) => self.post(transfer, late, decided_at),
+        let at = At { decided_at: now.max(self.head.decided_at), late: command.is_late(now) };
+        match command.body {
+            Body::Post { transfers, linked } => {
+                let n = transfers.len();
+                assert!((1..=TRANSFERS_MAX).contains(&n), "a command has 1 to 100 transfers");
+                if linked {
+                    self.post_linked(&transfers, at)
+                } else {
+                    transfers.into_iter().map(|it| self.post(it, at)).collect()
+                }
+            }
             Body::OpenAccount { account_id, currency } => {
-                let opened_at = self.accounts.get(account_id).map(|it| it.opened_at);
-                let verdict = self.open(Account::open(*account_id, *currency, decided_at), late);
-                let replayed = opened_at.is_some() && verdict == Verdict::Done;
-                let decided_at = opened_at.filter(|_| replayed).unwrap_or(decided_at);
-                Outcome { verdict, replayed, transfer_id: None, decided_at }
+                vec![self.open(Account::open(account_id, currency, at.decided_at), at)]
             }
-            Body::FreezeAccount { account_id, frozen } => {
-                let verdict = self.freeze(*account_id, *frozen, late);
-                Outcome { verdict, replayed: false, transfer_id: None, decided_at }
-            }
+            Body::ChangeAccount(asked) => vec![self.change(asked, at)],
         }
     }
 
     /// The account as it stands, if it exists.
     #[must_use]
     pub fn account(&self, id: AccountId) -> Option<&Account> {
-        self.accounts.get(&id)
+        self.state.accounts.get(id)
     }
 
-    /// Every account, in order of id.
+    /// Every account, in the order in which they were found and opened.
     pub fn accounts(&self) -> impl Iterator<Item = &Account> {
-        self.accounts.values()
+        self.state.accounts.iter()
     }
 
     /// What is to be saved.
     #[must_use]
     pub fn into_changes(self) -> Changes {
-        let Self { accounts, opened, touched, .. } = self;
+        let Self { state, marks, touched_holds, touched_reversed, .. } = self;
+        let State { accounts, holds, reversed } = state;
         let mut changes = Changes {
             opened: Vec::new(),
-            updated: Vec::new(),
-            decided: self.decided,
-            entries: self.entries,
+            changed: Vec::new(),
+            moved: Vec::new(),
+            records: self.records,
+            change_records: self.change_records,
+            holds: touched_holds.iter().filter_map(|it| holds.get(it).copied()).collect(),
+            reversed: touched_reversed.iter().filter_map(|it| reversed.get(it).copied()).collect(),
             head: self.head,
         };
-        for (id, account) in accounts {
-            if opened.contains(&id) {
-                changes.opened.push(account);
-            } else if touched.contains(&id) {
-                changes.updated.push(account);
+        for (account, mark) in accounts.into_vec().into_iter().zip(marks) {
+            if mark.opened {
+                changes.opened.push(account.clone());
+            } else if mark.changed {
+                changes.changed.push(account.clone());
+            }
+            if mark.moved {
+                changes.moved.push(account);
             }
         }
         changes
     }
 
-    fn open(&mut self, account: Account, late: bool) -> Verdict {
-        let rejection = match self.accounts.get(&account.id) {
-            // Asking for what is there is harmless, however late.
-            Some(there) if (there.kind, there.currency) == (account.kind, account.currency) => {
-                return Verdict::Done;
+    fn open(&mut self, account: Account, At { decided_at, late }: At) -> Outcome {
+        let there = self.state.accounts.get(account.id);
+        let opened_at = there.map(|it| it.opened_at);
+        let (verdict, replayed) = match rules::open(account, there, late) {
+            Ok(None) => (DONE, true),
+            Ok(Some(new)) => {
+                self.state.accounts.add(new);
+                self.marks.push(Mark { opened: true, ..Mark::default() });
+                (DONE, false)
             }
-            _ if late => Rejection::DeadlineExceeded,
-            Some(there) if there.kind != account.kind => Rejection::AccountKindMismatch,
-            Some(_) => Rejection::CurrencyMismatch,
-            None if account.id == AccountId::NOBODY => Rejection::AccountKindMismatch,
-            None => {
-                self.opened.insert(account.id);
-                self.accounts.insert(account.id, account);
-                return Verdict::Done;
-            }
+            Err(rejection) => (Verdict::Rejected(rejection), false),
         };
-        Verdict::Rejected(rejection)
+        let decided_at = opened_at.filter(|_| replayed).unwrap_or(decided_at);
+        Outcome { verdict, replayed, transfer_id: None, decided_at }
     }
 
-    fn freeze(&mut self, account_id: AccountId, frozen: bool, late: bool) -> Verdict {
-        if late {
-            return Verdict::Rejected(Rejection::DeadlineExceeded);
+    fn change(&mut self, asked: AccountChange, At { decided_at, late }: At) -> Outcome {
+        let transfer_id = None;
+        if let Some(earlier) = self.changes.get(&asked.id) {
+            let ChangeRecord { verdict, decided_at: then, .. } = *earlier;
+            return if earlier.asked == asked {
+                Outcome { verdict, replayed: true, transfer_id, decided_at: then }
+            } else {
+                let verdict = Verdict::Rejected(Rejection::IdempotencyKeyReused);
+                Outcome { verdict, replayed: false, transfer_id, decided_at }
+            };
         }
-        let Some(account) = self.accounts.get_mut(&account_id) else {
-            return Verdict::Rejected(Rejection::DebitAccountNotFound);
+        let place = self.state.accounts.place(asked.account_id);
+        let account = place.and_then(|it| self.state.accounts.at(it));
+        let changed = if late {
+            Err(Rejection::DeadlineExceeded)
+        } else {
+            rules::change(account, asked.change)
         };
-        if account.frozen != frozen {
-            account.frozen = frozen;
-            self.touched.insert(account_id);
-        }
-        Verdict::Done
-    }
-
-    fn post(&mut self, transfer: &Transfer, late: bool, decided_at: Timestamp) -> Outcome {
-        if let Some(earlier) = self.repeat(transfer, decided_at) {
-            return earlier;
-        }
-        let verdict = match self.judge(transfer, late) {
-            Ok(sides) => self.write(transfer, sides, decided_at),
+        let verdict = match changed {
+            Ok((status, limits)) => {
+                self.change_to(place, |it| (it.status, it.limits) = (status, limits));
+                DONE
+            }
             Err(rejection) => Verdict::Rejected(rejection),
         };
-        self.remember(transfer, verdict, decided_at);
-        Outcome { verdict, replayed: false, transfer_id: Some(transfer.id), decided_at }
+        let after_position = self.head.position;
+        let record = ChangeRecord { asked, verdict, after_position, decided_at };
+        self.changes.insert(asked.id, record);
+        self.change_records.push(record);
+        Outcome { verdict, replayed: false, transfer_id, decided_at }
+    }
+
+    /// Changes an account, and notes that it differs if it does.
+    fn change_to(&mut self, place: Option<usize>, change: impl FnOnce(&mut Account)) {
+        let account = place.and_then(|it| self.state.accounts.at_mut(it));
+        let mark = place.and_then(|it| self.marks.get_mut(it));
+        let (account, mark) = account.zip(mark).expect("the rules have seen the account");
+        let before = (account.status, account.limits);
+        change(account);
+        mark.changed |= before != (account.status, account.limits);
+        assert!(account.is_sound(), "I2: {} must not stand so", account.id);
+    }
+
+    fn post(&mut self, transfer: Transfer, at: At) -> Outcome {
+        if let Some(earlier) = self.repeat(&transfer, at.decided_at) {
+            return earlier;
+        }
+        let subject = self.subject(&transfer.action);
+        let judged = if at.late {
+            // I4: a refusal for lateness is kept like any other, so that its request key has one
+            // answer for ever: whoever still wants the money moved asks under a new key.
+            Err(Rejection::DeadlineExceeded)
+        } else {
+            self.state.judge(transfer.id, &transfer.action, &subject, at.decided_at)
+        };
+        match judged {
+            Ok(allowed) => self.write(transfer, &allowed, at.decided_at),
+            Err(rejection) => self.refuse(transfer, &subject, rejection, at.decided_at),
+        }
     }
 
     /// The answer to a transfer that was decided before (I3).
@@ -260,12 +239,12 @@ impl Books {
     /// another key, or a key or id that is known with another digest, is a reuse.
     fn repeat(&self, transfer: &Transfer, now: Timestamp) -> Option<Outcome> {
         let by_key = transfer.request_key.and_then(|key| self.by_request_key.get(&key));
-        let earlier = self.decisions.get(by_key.unwrap_or(&transfer.id))?;
+        let earlier = self.decision(*by_key.unwrap_or(&transfer.id))?;
         let transfer_id = Some(earlier.transfer_id);
         let same = earlier.request_key == transfer.request_key
             && earlier.request_digest == transfer.request_digest;
         Some(if same {
-            let Decision { verdict, decided_at, .. } = *earlier;
+            let Decision { verdict, decided_at, .. } = earlier;
             Outcome { verdict, replayed: true, transfer_id, decided_at }
         } else {
             let verdict = Verdict::Rejected(Rejection::IdempotencyKeyReused);
@@ -273,99 +252,156 @@ impl Books {
         })
     }
 
-    /// The two accounts as they would be after `transfer`, debit first; or why not.
-    fn judge(&self, transfer: &Transfer, late: bool) -> Result<(Account, Account), Rejection> {
-        // I4: a refusal for lateness is stored like any other, so that its request key has one
-        // answer for ever: whoever still wants the money moved asks under a new key.
-        if late {
-            return Err(Rejection::DeadlineExceeded);
+    fn decision(&self, id: TransferId) -> Option<Decision> {
+        match self.record(id) {
+            Some(record) => Some(record.decision()),
+            None => self.decisions.get(&id).copied(),
         }
-        if transfer.debit_account_id == transfer.credit_account_id {
-            return Err(Rejection::SameAccount);
-        }
-        let account = |id| self.accounts.get(&id);
-        let debit = account(transfer.debit_account_id).ok_or(Rejection::DebitAccountNotFound)?;
-        let credit = account(transfer.credit_account_id).ok_or(Rejection::CreditAccountNotFound)?;
-        let debited = match transfer.kind {
-            TransferKind::Wallet => AccountKind::Wallet,
-            TransferKind::Deposit => AccountKind::System(System::PaystackClearing),
-        };
-        if (debit.kind, credit.kind) != (debited, AccountKind::Wallet) {
-            return Err(Rejection::AccountKindMismatch);
-        }
-        if [debit, credit].iter().any(|it| it.currency != transfer.currency) {
-            return Err(Rejection::CurrencyMismatch);
-        }
-        if debit.frozen {
-            return Err(Rejection::DebitAccountFrozen);
-        }
-        if credit.frozen {
-            return Err(Rejection::CreditAccountFrozen);
-        }
-        Ok((debit.debited(transfer.amount)?, credit.credited(transfer.amount)?))
     }
 
-    /// Moves the money: both entries, both accounts.
-    fn write(
-        &mut self,
-        transfer: &Transfer,
-        (debit, credit): (Account, Account),
-        decided_at: Timestamp,
-    ) -> Verdict {
-        let amount_minor = transfer.amount.to_i64();
-        let position = self.next_position();
-        let debit_balance_after_minor = debit.balance_minor();
-        for (account, amount_minor) in
-            [(debit, amount_minor.saturating_neg()), (credit, amount_minor)]
-        {
-            let position = self.next_position();
-            self.enter(position, transfer.id, account, amount_minor);
-            self.head = Head { position, decided_at };
+    /// What this batch decided under the id.
+    fn record(&self, id: TransferId) -> Option<&Record> {
+        self.places.get(&id).and_then(|it| self.records.get(*it))
+    }
+
+    /// The hold or transfer that `action` is about, which this batch may have made.
+    fn subject(&self, action: &Action) -> Subject {
+        if let Some(id) = action.hold_id() {
+            Subject::Hold(self.state.holds.get(&id).copied())
+        } else if let Some(id) = action.reversed_id() {
+            let earlier = self.state.reversed.get(&id).copied();
+            Subject::Transfer(earlier.or_else(|| self.record(id).map(reversible)))
+        } else {
+            Subject::Itself
         }
-        Verdict::Posted { position, debit_balance_after_minor }
+    }
+
+    /// Moves the money, and writes that down.
+    fn write(&mut self, transfer: Transfer, allowed: &Allowed, decided_at: Timestamp) -> Outcome {
+        self.settle(&transfer, allowed);
+        let effect = &allowed.effect;
+        self.add(Record {
+            position: self.next_position(),
+            transfer,
+            of: Some(effect.of),
+            verdict: Verdict::Done { debit_balance_after_minor: effect.debit_after.balance_minor },
+            debit_after: Some(effect.debit_after),
+            credit_after: effect.credit_after,
+            decided_at,
+        })
+    }
+
+    /// Writes down that nothing has changed, unless it may be asked again.
+    fn refuse(
+        &mut self,
+        transfer: Transfer,
+        subject: &Subject,
+        rejection: Rejection,
+        decided_at: Timestamp,
+    ) -> Outcome {
+        let verdict = Verdict::Rejected(rejection);
+        if !rejection.is_kept() {
+            let transfer_id = Some(transfer.id);
+            return Outcome { verdict, replayed: false, transfer_id, decided_at };
+        }
+        self.add(Record {
+            position: self.next_position(),
+            of: rules::describe(&transfer.action, subject),
+            transfer,
+            verdict,
+            debit_after: None,
+            credit_after: None,
+            decided_at,
+        })
     }
 
     fn next_position(&self) -> i64 {
-        self.head.position.checked_add(1).expect("fewer than 2^63 entries are ever written")
+        self.head.position.checked_add(1).expect("fewer than 2^63 transfers are ever decided")
     }
 
-    /// Writes one entry and what the account is after it.
-    fn enter(&mut self, position: i64, transfer_id: TransferId, after: Account, amount_minor: i64) {
-        let account_id = after.id;
-        let balance_after_minor = after.balance_minor();
-        assert!(after.is_sound(), "I2: {account_id} must not hold {balance_after_minor}");
-        let before = self.accounts.insert(account_id, after).map(|it| it.balance_minor());
-        let balance_before_minor = before.expect("judge has seen the account");
-        assert_eq!(
-            balance_before_minor.checked_add(amount_minor),
-            Some(balance_after_minor),
-            "I5: {account_id} changes by its entry and nothing else"
-        );
-        self.touched.insert(account_id);
-        self.entries.push(Entry {
-            position,
-            transfer_id,
-            account_id,
-            amount_minor,
-            balance_before_minor,
-            balance_after_minor,
-        });
-    }
-
-    fn remember(&mut self, transfer: &Transfer, verdict: Verdict, decided_at: Timestamp) {
-        let decision = Decision {
-            transfer_id: transfer.id,
-            request_key: transfer.request_key,
-            request_digest: transfer.request_digest,
-            verdict,
-            decided_at,
-        };
-        if let Some(key) = transfer.request_key {
-            let earlier = self.by_request_key.insert(key, transfer.id);
+    fn add(&mut self, record: Record) -> Outcome {
+        let Record { position, decided_at, verdict, .. } = record;
+        let Transfer { id, request_key, .. } = record.transfer;
+        assert!(decided_at >= self.head.decided_at, "I6: time runs backwards at {position}");
+        self.head = Head { position, decided_at };
+        if let Some(key) = request_key {
+            let earlier = self.by_request_key.insert(key, id);
             assert!(earlier.is_none(), "I3: a request key is decided once");
         }
-        let earlier = self.decisions.insert(transfer.id, decision.clone());
-        assert!(earlier.is_none(), "I3: {} is decided once", transfer.id);
-        self.decided.push((transfer.clone(), decision));
+        let earlier = self.places.insert(id, self.records.len());
+        assert!(earlier.is_none(), "I3: {id} is decided once");
+        self.records.push(record);
+        Outcome { verdict, replayed: false, transfer_id: Some(id), decided_at }
+    }
+
+    /// Lets what is allowed happen: both accounts, and what it is about.
+    fn settle(&mut self, transfer: &Transfer, allowed: &Allowed) {
+        let Allowed { effect, debit, credit } = *allowed;
+        let id = transfer.id;
+        assert!(debit != credit, "I1: {id} has two sides");
+        let stands = |place| self.state.accounts.at(place).map(|it| it.standing);
+        let before = stands(debit).zip(stands(credit)).expect("the rules have seen both accounts");
+        let kind = transfer.action.kind();
+        assert_eq!(
+            rules::follows(kind, effect.of.amount, before.0, before.1),
+            Some((effect.debit_after, effect.credit_after)),
+            "I1, I5: {id} takes from one account what it gives to the other, and nothing else"
+        );
+        for (place, after) in [(debit, Some(effect.debit_after)), (credit, effect.credit_after)] {
+            if let Some(standing) = after {
+                self.stand(place, standing);
+            }
+        }
+        match effect.subject {
+            Subject::Hold(Some(hold)) => self.keep_hold(hold),
+            Subject::Transfer(Some(reversible)) => self.keep_reversed(reversible),
+            Subject::Itself | Subject::Hold(None) | Subject::Transfer(None) => {}
+        }
+    }
+
+    fn stand(&mut self, place: usize, standing: crate::Standing) {
+        let account = self.state.accounts.at_mut(place).expect("the rules have seen the account");
+        let mark = self.marks.get_mut(place).expect("every account has a mark");
+        if let Some(undo) = &mut self.undo {
+            undo.push(Undo::Stand { place, standing: account.standing, moved: mark.moved });
+        }
+        account.standing = standing;
+        mark.moved = true;
+        assert!(account.is_sound(), "I2: {} must not stand at {standing:?}", account.id);
+    }
+
+    fn keep_hold(&mut self, hold: Hold) {
+        let Hold { id, of, remaining_minor, .. } = hold;
+        let possible = (0..=of.amount.to_i64()).contains(&remaining_minor);
+        assert!(possible, "I32: {remaining_minor} of {of:?} remain");
+        let before = self.state.holds.insert(id, hold);
+        let touched = !self.touched_holds.insert(id);
+        if let Some(undo) = &mut self.undo {
+            undo.push(Undo::Hold { id, before, touched });
+        }
+    }
+
+    fn keep_reversed(&mut self, reversible: Reversible) {
+        let Reversible { id, of, reversed_minor, .. } = reversible;
+        let most = of.map_or(0, |it| it.amount.to_i64());
+        let possible = (0..=most).contains(&reversed_minor);
+        assert!(possible, "I32: {reversed_minor} of {most} were moved back");
+        let before = self.state.reversed.insert(id, reversible);
+        let touched = !self.touched_reversed.insert(id);
+        if let Some(undo) = &mut self.undo {
+            undo.push(Undo::Reversed { id, before, touched });
+        }
+    }
+}
+
+const DONE: Verdict = Verdict::Done { debit_balance_after_minor: 0 };
+
+/// A transfer of this batch, as one that may be moved back.
+fn reversible(record: &Record) -> Reversible {
+    Reversible {
+        id: record.transfer.id,
+        kind: record.transfer.action.kind(),
+        of: record.of.filter(|_| record.verdict.is_done()),
+        reversed_minor: 0,
     }
 }

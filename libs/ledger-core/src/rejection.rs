@@ -12,6 +12,24 @@ pub enum Rejection {
     DeadlineExceeded,
     /// From an account to itself.
     SameAccount,
+    /// There is no such hold.
+    HoldNotFound,
+    /// Nothing remains of the hold.
+    HoldClosed,
+    /// The hold's time is not up. Not stored: it may be asked again.
+    HoldNotDue,
+    /// The hold's time is up.
+    HoldExpired,
+    /// There is no such transfer, or it did not post.
+    TransferNotFound,
+    /// A transfer of this kind is not moved back.
+    NotReversible,
+    /// More is asked for than remains of the hold.
+    ExceedsHold,
+    /// More is asked for than remains of the transfer.
+    ExceedsTransfer,
+    /// There is no such account to change.
+    AccountNotFound,
     /// There is no account to take the money from.
     DebitAccountNotFound,
     /// There is no account to give the money to.
@@ -20,32 +38,56 @@ pub enum Rejection {
     AccountKindMismatch,
     /// One of the accounts holds another currency.
     CurrencyMismatch,
+    /// The account is closed for good.
+    AccountIsClosed,
+    /// The debited account is closed.
+    DebitAccountClosed,
+    /// The credited account is closed.
+    CreditAccountClosed,
     /// No money leaves the debited account.
     DebitAccountFrozen,
     /// No money enters the credited account.
     CreditAccountFrozen,
+    /// There is still money on the account.
+    AccountNotEmpty,
     /// The wallet holds less than the amount.
     InsufficientFunds,
-    /// The account would hold, or would have moved, more than can be counted.
+    /// The account would hold more, or keep less, than its limits allow.
     LimitExceeded,
+    /// Another transfer of its group was refused, so this one was not done.
+    GroupRefused,
     /// The message could not be understood. Never made by the rules, only by who reads the wire.
     Malformed,
 }
 
 impl Rejection {
     /// Every rejection, in order of precedence.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 26] = [
         Self::IdempotencyKeyReused,
         Self::DeadlineExceeded,
         Self::SameAccount,
+        Self::HoldNotFound,
+        Self::HoldClosed,
+        Self::HoldNotDue,
+        Self::HoldExpired,
+        Self::TransferNotFound,
+        Self::NotReversible,
+        Self::ExceedsHold,
+        Self::ExceedsTransfer,
+        Self::AccountNotFound,
         Self::DebitAccountNotFound,
         Self::CreditAccountNotFound,
         Self::AccountKindMismatch,
         Self::CurrencyMismatch,
+        Self::AccountIsClosed,
+        Self::DebitAccountClosed,
+        Self::CreditAccountClosed,
         Self::DebitAccountFrozen,
         Self::CreditAccountFrozen,
+        Self::AccountNotEmpty,
         Self::InsufficientFunds,
         Self::LimitExceeded,
+        Self::GroupRefused,
         Self::Malformed,
     ];
 
@@ -65,6 +107,20 @@ impl Rejection {
             Self::InsufficientFunds => 10,
             Self::LimitExceeded => 11,
             Self::Malformed => 12,
+            Self::DebitAccountClosed => 13,
+            Self::CreditAccountClosed => 14,
+            Self::HoldNotFound => 15,
+            Self::HoldClosed => 16,
+            Self::HoldExpired => 17,
+            Self::ExceedsHold => 18,
+            Self::HoldNotDue => 19,
+            Self::TransferNotFound => 20,
+            Self::NotReversible => 21,
+            Self::ExceedsTransfer => 22,
+            Self::GroupRefused => 23,
+            Self::AccountNotFound => 24,
+            Self::AccountNotEmpty => 25,
+            Self::AccountIsClosed => 26,
         }
     }
 
@@ -90,7 +146,27 @@ impl Rejection {
             Self::InsufficientFunds => "insufficient_funds",
             Self::LimitExceeded => "limit_exceeded",
             Self::Malformed => "malformed",
+            Self::DebitAccountClosed => "debit_account_closed",
+            Self::CreditAccountClosed => "credit_account_closed",
+            Self::HoldNotFound => "hold_not_found",
+            Self::HoldClosed => "hold_closed",
+            Self::HoldExpired => "hold_expired",
+            Self::ExceedsHold => "exceeds_hold",
+            Self::HoldNotDue => "hold_not_due",
+            Self::TransferNotFound => "transfer_not_found",
+            Self::NotReversible => "not_reversible",
+            Self::ExceedsTransfer => "exceeds_transfer",
+            Self::GroupRefused => "group_refused",
+            Self::AccountNotFound => "account_not_found",
+            Self::AccountNotEmpty => "account_not_empty",
+            Self::AccountIsClosed => "account_is_closed",
         }
+    }
+
+    /// Whether it is kept under the id for ever, as the answer to every repeat.
+    #[must_use]
+    pub const fn is_kept(self) -> bool {
+        !matches!(self, Self::IdempotencyKeyReused | Self::HoldNotDue | Self::Malformed)
     }
 
     /// Whether the same request under a new id may succeed later: it was refused for how things
@@ -99,16 +175,30 @@ impl Rejection {
     pub const fn is_transient(self) -> bool {
         match self {
             Self::DeadlineExceeded
+            | Self::HoldNotFound
+            | Self::HoldNotDue
+            | Self::TransferNotFound
+            | Self::AccountNotFound
             | Self::DebitAccountNotFound
             | Self::CreditAccountNotFound
             | Self::DebitAccountFrozen
             | Self::CreditAccountFrozen
+            | Self::AccountNotEmpty
             | Self::InsufficientFunds
-            | Self::LimitExceeded => true,
+            | Self::LimitExceeded
+            | Self::GroupRefused => true,
             Self::IdempotencyKeyReused
             | Self::SameAccount
+            | Self::HoldClosed
+            | Self::HoldExpired
+            | Self::NotReversible
+            | Self::ExceedsHold
+            | Self::ExceedsTransfer
             | Self::AccountKindMismatch
             | Self::CurrencyMismatch
+            | Self::AccountIsClosed
+            | Self::DebitAccountClosed
+            | Self::CreditAccountClosed
             | Self::Malformed => false,
         }
     }

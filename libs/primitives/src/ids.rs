@@ -97,10 +97,27 @@ id!(
     "ses_"
 );
 id!(
+    /// A change of what an account may do, asked of the ledger by an operator or a service.
+    ChangeId,
+    "chg_"
+);
+id!(
     /// Something that happened, as announced on the bus.
     EventId,
     "evt_"
 );
+
+impl TransferId {
+    /// The id of the one transfer that gives a hold back when its time is up: chosen by the hold's
+    /// own id, so that whoever notices asks for the same. A UUIDv8.
+    #[must_use]
+    pub fn expiry_of(hold_id: Self) -> Self {
+        let mut bytes = *hold_id.0.as_bytes();
+        // Also when the hold's id is a UUIDv8 itself, its expiry has another one.
+        bytes[15] = !bytes[15];
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+}
 
 /// The ledger's own accounts: one of each kind per currency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -156,6 +173,15 @@ mod tests {
         ] {
             assert_eq!(TransferId::parse(&bad), Err(IdError), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_expiry_has_one_id_and_never_that_of_its_hold() {
+        let of = TransferId::expiry_of;
+        let (a, b) = (TransferId::generate(), TransferId::generate());
+        assert_eq!(of(a), of(a));
+        assert!(of(a) != a && of(a) != of(b));
+        assert!(of(of(a)) != of(a));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //!
 //! Deliberately not here: tuning, replication, TLS. A production server is somebody else's job.
 
+mod companion;
 mod folder;
 mod guardian;
 mod nats;
@@ -18,6 +19,7 @@ mod postgres;
 mod programs;
 mod roles;
 
+pub use companion::{Companion, Launch};
 pub use nats::Nats;
 pub use postgres::{Options, Postgres};
 pub use programs::Tools;
@@ -34,6 +36,9 @@ fn new_password() -> String {
 }
 
 /// A port nobody listens on at this moment. Somebody may take it before we do; callers try again.
-fn free_port() -> std::io::Result<u16> {
+///
+/// # Errors
+/// When the machine has none left.
+pub fn free_port() -> std::io::Result<u16> {
     Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

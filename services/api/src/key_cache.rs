@@ -65,17 +65,33 @@ pub struct Unavailable;
 type Verdict = Result<Grant, KeyRefusal>;
 
 /// One key's place in the memory. Callers that miss at once share one question.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Place {
     known: RwLock<Option<Known>>,
     asking: tokio::sync::Mutex<()>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Known {
     verdict: Verdict,
-    /// Taken before the question was asked.
-    asked_at: Instant,
+    /// Taken before the question was asked; `None` once it is forgotten.
+    asked_at: Option<Instant>,
+}
+
+/// A key that somebody shows, with whatever is remembered of it.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    digest: [u8; 32],
+    place: Arc<Place>,
+}
+
+impl Shown {
+    /// Whether the keys service called it good when it was last asked, however long ago. Of others
+    /// there can be any number, and each costs a question.
+    #[must_use]
+    pub fn was_good(&self) -> bool {
+        self.place.known().is_some_and(|it| it.verdict.is_ok())
+    }
 }
 
 /// The memory. Cheap to clone; clones share it.
@@ -105,12 +121,18 @@ impl KeyCache {
         })
     }
 
-    /// Whether the key with this digest is good, and what for.
+    /// What is remembered of the key with this digest.
+    #[must_use]
+    pub fn recall(&self, digest: [u8; 32]) -> Shown {
+        Shown { digest, place: self.places.get_with(digest, Arc::default) }
+    }
+
+    /// Whether the key is good, and what for.
     ///
     /// # Errors
     /// [`Unavailable`] if that is not remembered and the keys service does not answer.
-    pub async fn verify(&self, digest: [u8; 32]) -> Result<Verdict, Unavailable> {
-        let place = self.places.get_with(digest, Arc::default);
+    pub async fn verify(&self, shown: &Shown) -> Result<Verdict, Unavailable> {
+        let Shown { digest, place } = shown;
         if let Some(verdict) = place.fresh() {
             self.hits.inc();
             return Ok(unexpired(verdict, Timestamp::now()));
@@ -123,9 +145,9 @@ impl KeyCache {
         self.misses.inc();
         let epoch = self.epoch.load(Ordering::SeqCst);
         let asked_at = Instant::now();
-        let verified = self.keys.verify(digest).await.map_err(|_| Unavailable)?;
+        let verified = self.keys.verify(*digest).await.map_err(|_| Unavailable)?;
         let verdict = read(&verified)?;
-        place.remember(Known { verdict, asked_at });
+        place.remember(Known { verdict, asked_at: Some(asked_at) });
         if self.epoch.load(Ordering::SeqCst) != epoch {
             place.forget();
         }
@@ -139,7 +161,6 @@ impl KeyCache {
         for (_, place) in &self.places {
             place.forget();
         }
-        self.places.invalidate_all();
     }
 
     /// Forgets one key: it was revoked. Callers that hold its place see it empty.
@@ -203,17 +224,23 @@ impl KeyCache {
 }
 
 impl Place {
+    fn known(&self) -> Option<Known> {
+        *self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn fresh(&self) -> Option<Verdict> {
-        let known = *self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.filter(|it| it.asked_at.elapsed() < REMEMBERED).map(|it| it.verdict)
+        let is_fresh = |it: &Known| it.asked_at.is_some_and(|it| it.elapsed() < REMEMBERED);
+        self.known().filter(is_fresh).map(|it| it.verdict)
     }
 
     fn remember(&self, known: Known) {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
     }
 
+    /// Nothing is answered from it any more; that the key was good once stays known.
     fn forget(&self) {
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        *known = known.map(|it| Known { asked_at: None, ..it });
     }
 }
 
@@ -265,4 +292,32 @@ fn counters() -> Result<(IntCounter, IntCounter), prometheus::Error> {
         )?,
     );
     Ok(COUNTERS.get_or_init(|| made).clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_good_key_is_known_to_have_been_good_when_nothing_else_is() {
+        let place = Arc::new(Place::default());
+        let shown = Shown { digest: [0; 32], place: Arc::clone(&place) };
+        assert!(!shown.was_good() && place.fresh().is_none(), "nobody knows it");
+        let refused = Known { verdict: Err(KeyRefusal::Unknown), asked_at: Some(Instant::now()) };
+        place.remember(refused);
+        assert!(!shown.was_good() && place.fresh() == Some(refused.verdict));
+        let grant = Grant {
+            key: KeyId::generate(),
+            user: UserId::generate(),
+            permissions: Permissions::default(),
+            expires_at: Timestamp::from_seconds(1),
+        };
+        place.remember(Known { verdict: Ok(grant), asked_at: Some(Instant::now()) });
+        assert!(shown.was_good() && place.fresh() == Some(Ok(grant)));
+        place.forget();
+        assert!(shown.was_good() && place.fresh().is_none(), "forgotten, so asked about again");
+        place.remember(Known { verdict: Ok(grant), asked_at: Some(Instant::now()) });
+        tokio::time::advance(REMEMBERED).await;
+        assert!(shown.was_good() && place.fresh().is_none(), "too long ago");
+    }
 }

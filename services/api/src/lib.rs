@@ -2,12 +2,14 @@
 //!
 //! It keeps people, their wallets' numbers and their sessions, and decides nothing about money: the
 //! ledger, the payments service and the keys service are asked over the bus, and what they say is
-//! put into HTTP. The only write on a request's path is signing in, and remembering a transfer whose
-//! outcome was not known in time.
+//! put into HTTP. Written on a request's path are only a sign-in, which request an `Idempotency-Key`
+//! belongs to, and a transfer whose outcome was not known in time.
 
 mod ask;
 pub mod attempt;
+pub mod claims;
 mod config;
+pub mod directory;
 pub mod google;
 pub mod key_cache;
 pub mod liveness;
@@ -30,6 +32,8 @@ use sqlx::migrate::Migrator;
 
 pub use config::Config;
 
+use claims::Claims;
+use directory::Directory;
 use key_cache::KeyCache;
 use rate::Limits;
 use rest::Parts;
@@ -90,13 +94,18 @@ pub async fn start(
     let (url, people) = (&config.public_url, pool.clone());
     let sign_in = SignIn::try_new(&config.sign_in, url, &origins, people, asker.clone())?;
     let sign_in = Arc::new(sign_in);
-    let authenticator = Authenticator::new(pool.clone(), &sign_in, keys);
+    let claims = Claims::new(pool.clone());
+    let directory = Directory::new(pool.clone());
+    let authenticator = Authenticator::new(directory.clone(), &sign_in, keys);
+    let door = Door::new(authenticator.clone(), limits.clone());
     let parts = Parts {
-        auth: Auth::new(sign_in, authenticator.clone(), url.scheme() == "https"),
-        door: Door::new(authenticator, limits.clone()),
+        auth: Auth::new(sign_in, authenticator, door.clone(), url.scheme() == "https"),
+        door,
         limits,
         people: pool,
-        ledger: ask::Ledger::new(asker.clone()),
+        directory,
+        claims,
+        ledger: ask::Ledger::new(&asker),
         payments: ask::Payments::new(asker.clone()),
         keys: ask::Keys::new(asker),
         pending: pending_transfers()?,

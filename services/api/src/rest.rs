@@ -23,14 +23,16 @@ use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use chassis::http::Options;
+use chassis::http::{Options, fits};
 use poem::endpoint::BoxEndpoint;
 use poem::http::Method;
-use poem::{Endpoint, EndpointExt as _, Request, Response, Route};
+use poem::{Endpoint, IntoEndpoint as _, Request, Response, Route};
 use poem_openapi::registry::{MetaApi, Registry};
 use poem_openapi::{LicenseObject, OpenApi, OpenApiService, Tags};
 
 use crate::ask;
+use crate::claims::Claims;
+use crate::directory::Directory;
 use crate::rate::Limits;
 use crate::rest::auth::Auth;
 use crate::rest::deposits::{Deposits, Webhooks};
@@ -39,7 +41,7 @@ use crate::rest::door::Door;
 use crate::rest::keys::Keys;
 use crate::rest::problem::Problem;
 use crate::rest::transactions::Transactions;
-use crate::rest::transfers::Transfers;
+use crate::rest::transfers::{Batches, Sender, Transfers};
 use crate::rest::wallet::Wallets;
 
 const TITLE: &str = "Fast Wallet";
@@ -53,6 +55,9 @@ API keys let a service act within given permissions.
 the same answer, marked `Idempotency-Replayed: true`.";
 /// For how long browsers insist on HTTPS once they have seen it: two years.
 const HSTS: Duration = Duration::from_secs(63_072_000);
+
+/// What describes the operations; read with GET.
+const PAGES: [&str; 3] = ["/docs", "/redoc", "/openapi.json"];
 
 /// How operations are grouped.
 #[derive(Tags)]
@@ -71,7 +76,7 @@ pub(crate) enum Tag {
 }
 
 /// Every resource, in the order of the specification.
-type Resources = (About, Auth, Keys, Wallets, Deposits, Transfers, Transactions, Webhooks);
+type Resources = (About, Auth, Keys, Wallets, Deposits, Transfers, Batches, Transactions, Webhooks);
 
 /// What the resources are made of.
 pub(crate) struct Parts {
@@ -79,6 +84,8 @@ pub(crate) struct Parts {
     pub(crate) door: Door,
     pub(crate) limits: Limits,
     pub(crate) people: sqlx::PgPool,
+    pub(crate) directory: Directory,
+    pub(crate) claims: Claims,
     pub(crate) ledger: ask::Ledger,
     pub(crate) payments: ask::Payments,
     pub(crate) keys: ask::Keys,
@@ -102,12 +109,32 @@ pub(crate) fn endpoint(
         routes: routes(),
         ..Options::new("api")
     };
-    let route = Route::new()
+    let pages = Route::new()
         .at("/docs", poem::get(docs::swagger(plain(&service.swagger_ui_html()))))
         .at("/redoc", poem::get(docs::redoc(plain(&service.redoc_html()))))
-        .at("/openapi.json", poem::get(docs::specification(plain(&service.spec()))))
-        .nest("/", service);
-    chassis::http::wrap(Patience { inner: route.map_to_response(), limits }, options)
+        .at("/openapi.json", poem::get(docs::specification(plain(&service.spec()))));
+    let site = Site { pages, operations: service.into_endpoint() };
+    let patience = Patience { inner: site, limits, guarded: guarded() };
+    chassis::http::wrap(patience, options)
+}
+
+/// The pages about the operations, and the operations. One router inside another would take every
+/// request's path apart twice.
+struct Site {
+    pages: Route,
+    operations: BoxEndpoint<'static>,
+}
+
+impl Endpoint for Site {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        if PAGES.contains(&request.uri().path()) {
+            self.pages.call(request).await
+        } else {
+            self.operations.call(request).await
+        }
+    }
 }
 
 /// The committed contract: the specification without the address of any one installation.
@@ -128,22 +155,31 @@ fn described<T: OpenApi + 'static>(api: T) -> OpenApiService<T, ()> {
 }
 
 fn resources(parts: Parts) -> Resources {
-    let Parts { auth, door, people, ledger, payments, keys, pending, wait, checkout_wait, .. } =
-        parts;
+    let Parts { auth, door, people, directory, claims, ledger, payments, keys, .. } = parts;
+    let Parts { pending, wait, checkout_wait, .. } = parts;
+    let sender = Sender {
+        people: people.clone(),
+        directory: directory.clone(),
+        claims: claims.clone(),
+        ledger: ledger.clone(),
+        wait,
+        pending,
+    };
     (
         About,
         auth,
-        Keys { door: door.clone(), keys, people: people.clone(), wait },
+        Keys { door: door.clone(), keys, claims: claims.clone(), wait },
         Wallets { door: door.clone(), ledger: ledger.clone() },
-        Deposits { door: door.clone(), people: people.clone(), payments, wait: checkout_wait },
-        Transfers {
+        Deposits {
             door: door.clone(),
             people: people.clone(),
-            ledger: ledger.clone(),
-            wait,
-            pending,
+            claims,
+            payments,
+            wait: checkout_wait,
         },
-        Transactions { door, people, ledger },
+        Transfers { door: door.clone(), sender: sender.clone() },
+        Batches { door: door.clone(), sender },
+        Transactions { door, people, directory, ledger },
         Webhooks,
     )
 }
@@ -165,12 +201,22 @@ impl<T: OpenApi> OpenApi for Described<T> {
 
 /// Every method and path template, for the `Allow` of a 405.
 fn routes() -> Vec<(Method, String)> {
-    let pages = ["/docs", "/redoc", "/openapi.json"].map(|it| (Method::GET, it.to_owned()));
+    let pages = PAGES.map(|it| (Method::GET, it.to_owned()));
     let operations = Resources::meta().into_iter().flat_map(|api| api.paths).flat_map(|path| {
         let template = path.path;
         path.operations.into_iter().map(move |it| (it.method, template.clone()))
     });
     operations.chain(pages).collect()
+}
+
+/// The operations that ask at the door who comes.
+fn guarded() -> Vec<(Method, String)> {
+    let operations = Resources::meta().into_iter().flat_map(|api| api.paths).flat_map(|path| {
+        let template = path.path;
+        let guarded = path.operations.into_iter().filter(|it| !it.security.is_empty());
+        guarded.map(move |it| (it.method, template.clone()))
+    });
+    operations.collect()
 }
 
 /// What the framework refuses before a resource sees it.
@@ -188,16 +234,51 @@ fn map_error(error: &poem::Error) -> Option<chassis::http::Problem> {
 struct Patience<E> {
     inner: E,
     limits: Limits,
+    guarded: Vec<(Method, String)>,
+}
+
+impl<E> Patience<E> {
+    fn is_guarded(&self, request: &Request) -> bool {
+        let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+        let path = request.uri().path();
+        self.guarded.iter().any(|(it, template)| it == method && fits(template, path))
+    }
 }
 
 impl<E: Endpoint<Output = Response>> Endpoint for Patience<E> {
     type Output = Response;
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
-        let path = request.uri().path();
-        if !path.starts_with("/wallet/") && !path.starts_with("/keys/") {
+        if !self.is_guarded(&request) {
             self.limits.address(&request)?;
         }
         self.inner.call(request).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_asks_who_comes_is_guarded_and_nothing_else() {
+        let guarded = guarded();
+        let is_guarded = |method: &Method, path: &str| {
+            guarded.iter().any(|(it, template)| it == method && fits(template, path))
+        };
+        for (method, path, expected) in [
+            (Method::GET, "/wallet/balance", true),
+            (Method::POST, "/wallet/transfers/batch", true),
+            (Method::GET, "/wallet/transactions/txn_1", true),
+            (Method::POST, "/keys/key_1/revoke", true),
+            (Method::POST, "/wallet/balance", false),
+            (Method::GET, "/wallet/balance/", false),
+            (Method::GET, "/wallet/nothing", false),
+            (Method::POST, "/wallet/paystack/webhook", false),
+            (Method::POST, "/auth/refresh", false),
+            (Method::GET, "/", false),
+        ] {
+            assert_eq!(is_guarded(&method, path), expected, "{method} {path}");
+        }
     }
 }

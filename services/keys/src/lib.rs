@@ -18,7 +18,7 @@ mod uses;
 mod wire;
 
 use anyhow::Context as _;
-use bus::follow::Follow;
+use bus::follow::{BATCH_BYTES_MAX, Follow, SILENCE_MAX};
 use bus::outbox::Wake;
 use chassis::{Context, postgres};
 use proto_events::subjects;
@@ -76,6 +76,8 @@ pub async fn start(config: Config, context: &Context) -> anyhow::Result<()> {
         stream: subjects::CMD_KEYS,
         filter: None,
         batch_max: BATCH_COMMANDS_MAX,
+        batch_bytes_max: BATCH_BYTES_MAX,
+        silence_max: SILENCE_MAX,
     };
     let (nats, shutdown) = (context.nats(), context.shutdown());
     let following = bus::follow::run(follow, pool.clone(), nats.clone(), shutdown.clone(), post);

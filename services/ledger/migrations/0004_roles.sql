@@ -1,5 +1,5 @@
--- What the running ledger may do with its own books: add to them, and change balances and freezes.
--- Nobody else may so much as read them.
+-- What the running ledger may do with its own books: add to them, and change what may happen on an
+-- account and what remains of holds and transfers. Nobody else may so much as read them.
 
 create function ledger.grant_runtime(role_name text) returns void
 language plpgsql as $$
@@ -12,13 +12,16 @@ begin
   execute format('grant usage on schema ledger to %I', role_name);
   execute format('grant select on all tables in schema ledger to %I', role_name);
   execute format(
-    'grant insert on ledger.accounts, ledger.transfers, ledger.entries, ledger.batches to %I',
+    'grant insert on ledger.accounts, ledger.account_changes, ledger.transfers, ledger.batches,
+       ledger.holds, ledger.reversals to %I',
     role_name
   );
   execute format(
-    'grant update (debits_minor, credits_minor, frozen) on ledger.accounts to %I',
+    'grant update (status, least_minor, greatest_minor) on ledger.accounts to %I',
     role_name
   );
+  execute format('grant update (remaining_minor) on ledger.holds to %I', role_name);
+  execute format('grant update (reversed_minor) on ledger.reversals to %I', role_name);
 end
 $$;
 

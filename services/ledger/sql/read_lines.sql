@@ -1,20 +1,40 @@
-select
-  e.position,
-  e.transfer_id,
-  e.account_id,
-  e.amount_minor,
-  e.balance_before_minor,
-  e.balance_after_minor,
-  t.position as "transfer_position?",
-  t.debit_account_id as "debit_account_id?",
-  t.credit_account_id as "credit_account_id?",
-  t.amount_minor as "transfer_amount_minor?",
-  t.currency as "transfer_currency?",
-  a.kind as "account_kind?",
-  a.currency as "account_currency?"
-from ledger.entries e
-left join ledger.transfers t on t.transfer_id = e.transfer_id
-left join ledger.accounts a on a.account_id = e.account_id
-where e.position > $1
-order by e.position
-limit $2
+copy (
+  select
+    t.position,
+    t.transfer_id,
+    t.kind,
+    t.rejection,
+    t.debit_account_id,
+    t.credit_account_id,
+    t.amount_minor,
+    t.currency,
+    t.debit_balance_after_minor,
+    t.debit_held_after_minor,
+    t.credit_balance_after_minor,
+    t.credit_held_after_minor,
+    t.of_transfer_id,
+    t.expires_at,
+    t.decided_at,
+    o.position,
+    o.kind,
+    o.debit_account_id,
+    o.credit_account_id,
+    o.amount_minor,
+    o.currency
+  from (
+    select *
+    from ledger.transfers
+    where position > $1
+    order by position
+    limit $2
+  ) t
+  left join lateral (
+    select *
+    from ledger.transfers o
+    where t.kind = 8
+      and o.transfer_id = t.of_transfer_id
+      and o.rejection = 0
+    limit 1
+  ) o on true
+  order by t.position
+) to stdout (format binary)

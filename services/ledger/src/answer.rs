@@ -3,6 +3,7 @@
 use bus::answer::Failure;
 use bytes::Bytes;
 use chassis::Context;
+use ledger_core::{Account, Status};
 use primitives::{AccountId, TransferId};
 use prost::Message;
 use proto_events::convert::{self, Malformed, WireId};
@@ -11,10 +12,14 @@ use proto_events::subjects::ledger as subjects;
 use sqlx::PgPool;
 use sqlx::pool::PoolConnection;
 
-use crate::store::read::{self, Page};
+use crate::store::read::{self, Of, Page};
 use crate::wire::{print_movement, read_kind};
-use crate::{ORIGIN, store};
+use crate::{NAME, store};
 
+/// The most balances in one query.
+const BALANCES_MAX: usize = 1_000;
+/// The most queries of balances that are answered with one look.
+const QUERIES_MAX: usize = 64;
 /// The most movements on one page.
 const MOVEMENTS_MAX: u32 = 100;
 
@@ -29,32 +34,79 @@ pub(crate) fn spawn(context: &Context, pool: &PgPool) {
                 async move { $answer(&pool, payload).await }
             };
             let serving =
-                bus::answer::serve(context.nats(), $subject, ORIGIN, context.shutdown(), handler);
+                bus::answer::serve(context.nats(), $subject, NAME, context.shutdown(), handler);
             context.spawn($name, async move { Ok(serving.await?) });
         }};
     }
-    spawn!("ledger balances", subjects::GET_BALANCE, balance);
+    let balancing = bus::answer::serve_batches(
+        context.nats(),
+        subjects::GET_BALANCES,
+        NAME,
+        context.shutdown(),
+        QUERIES_MAX,
+        {
+            let pool = pool.clone();
+            move |queries| {
+                let pool = pool.clone();
+                async move { balances(&pool, queries).await }
+            }
+        },
+    );
+    context.spawn("ledger balances", async move { Ok(balancing.await?) });
     spawn!("ledger transfers", subjects::GET_TRANSFER, transfer);
     spawn!("ledger movements", subjects::LIST_MOVEMENTS, movements);
 }
 
-async fn balance(pool: &PgPool, payload: Bytes) -> Result<Vec<u8>, Failure> {
-    let query = wire::GetBalance::decode(payload).map_err(Failure::new)?;
-    let account_id = AccountId::read("account_id", &query.account_id).map_err(Failure::new)?;
-    let mut conn = acquire(pool).await?;
-    let account = read::account(&mut conn, account_id).await.map_err(Failure::new)?;
-    let balance = account.map_or_else(wire::Balance::default, |it| {
-        // Below zero only for the ledger's own accounts, which nobody can spend from.
-        let balance_minor = u64::try_from(it.balance_minor()).unwrap_or(0);
-        wire::Balance {
-            found: true,
-            balance_minor,
-            available_minor: balance_minor,
-            currency: it.currency.to_string(),
-            frozen: it.frozen,
+/// Answers many queries with one look at the books, in the order they came.
+async fn balances(pool: &PgPool, queries: Vec<Bytes>) -> Vec<Result<Vec<u8>, Failure>> {
+    let asked: Vec<Result<Vec<Of>, Failure>> = queries.into_iter().map(read_balances).collect();
+    let all: Vec<Of> = asked.iter().flatten().flatten().copied().collect();
+    let mut found = match look(pool, &all).await {
+        Ok(accounts) => accounts.into_iter(),
+        Err(failure) => {
+            let others = || Err(Failure::new("it was asked together with one that failed"));
+            let all = std::iter::once(Err(failure)).chain(std::iter::repeat_with(others));
+            return all.take(asked.len()).collect();
         }
-    });
-    Ok(balance.encode_to_vec())
+    };
+    let mut print = |of: Vec<Of>| {
+        let balances = found.by_ref().take(of.len()).map(print_balance).collect();
+        wire::Balances { balances }.encode_to_vec()
+    };
+    asked.into_iter().map(|it| it.map(&mut print)).collect()
+}
+
+async fn look(pool: &PgPool, asked: &[Of]) -> Result<Vec<Option<Account>>, Failure> {
+    let mut conn = acquire(pool).await?;
+    read::balances(&mut conn, asked).await.map_err(Failure::new)
+}
+
+fn read_balances(payload: Bytes) -> Result<Vec<Of>, Failure> {
+    let query = wire::GetBalances::decode(payload).map_err(Failure::new)?;
+    if query.balances.len() > BALANCES_MAX {
+        return Err(Failure::new(Malformed { field: "balances", expected: "at most 1000" }));
+    }
+    let asked: Result<Vec<Of>, Malformed> = query.balances.iter().map(read_of).collect();
+    asked.map_err(Failure::new)
+}
+
+fn read_of(query: &wire::GetBalance) -> Result<Of, Malformed> {
+    let account_id = AccountId::read("account_id", &query.account_id)?;
+    Ok(Of { account_id, at: convert::moment(query.at_us) })
+}
+
+fn print_balance(account: Option<Account>) -> wire::Balance {
+    let Some(it) = account else { return wire::Balance::default() };
+    // Below zero only for the ledger's own accounts, which nobody can spend from.
+    let whole = |minor: Option<i64>| minor.and_then(|it| u64::try_from(it).ok()).unwrap_or(0);
+    wire::Balance {
+        found: true,
+        balance_minor: whole(Some(it.standing.balance_minor)),
+        available_minor: whole(it.standing.available_minor()),
+        currency: it.currency.to_string(),
+        frozen: it.status == Status::Frozen,
+        closed: it.status == Status::Closed,
+    }
 }
 
 async fn transfer(pool: &PgPool, payload: Bytes) -> Result<Vec<u8>, Failure> {

@@ -15,7 +15,7 @@ pub struct Config {
         hide_env_values = true
     )]
     pub database_url: String,
-    /// Most connections to that database; one posts, one announces, one audits, the rest answer.
+    /// Most connections to that database; one posts, one audits, the rest answer.
     #[arg(
         id = "ledger_database_connections_max",
         long = "ledger-database-connections-max",
@@ -33,16 +33,36 @@ pub struct Config {
         value_name = "ROLE"
     )]
     pub runtime_role: Option<String>,
-    /// Most transfers decided in one transaction, and announced in one event.
+    /// Most commands decided in one transaction.
     #[arg(
         id = "ledger_batch_transfers_max",
         long = "ledger-batch-transfers-max",
         env = "LEDGER_BATCH_TRANSFERS_MAX",
         value_name = "N",
-        default_value_t = 500,
+        default_value_t = 2_000,
         value_parser = clap::value_parser!(u16).range(1..=4_000)
     )]
     pub batch_transfers_max: u16,
+    /// How many accounts the writer remembers between batches, about 100 bytes each.
+    #[arg(
+        id = "ledger_accounts_in_memory_max",
+        long = "ledger-accounts-in-memory-max",
+        env = "LEDGER_ACCOUNTS_IN_MEMORY_MAX",
+        value_name = "N",
+        default_value_t = 900_000,
+        value_parser = clap::value_parser!(u32).range(2..=100_000_000)
+    )]
+    pub accounts_in_memory_max: u32,
+    /// Milliseconds between two looks for holds whose time is up.
+    #[arg(
+        id = "ledger_expire_interval_ms",
+        long = "ledger-expire-interval-ms",
+        env = "LEDGER_EXPIRE_INTERVAL_MS",
+        value_name = "MS",
+        default_value_t = 1_000,
+        value_parser = clap::value_parser!(u32).range(10..=3_600_000)
+    )]
+    pub expire_interval_ms: u32,
     /// Milliseconds between two looks of the audit.
     #[arg(
         id = "ledger_audit_interval_ms",
@@ -53,6 +73,17 @@ pub struct Config {
         value_parser = clap::value_parser!(u32).range(10..=3_600_000)
     )]
     pub audit_interval_ms: u32,
+    /// Milliseconds for which the session that posts may be silent before Postgres ends it and
+    /// another ledger may take over; a living one is never silent for so long.
+    #[arg(
+        id = "ledger_session_silence_max_ms",
+        long = "ledger-session-silence-max-ms",
+        env = "LEDGER_SESSION_SILENCE_MAX_MS",
+        value_name = "MS",
+        default_value_t = 15_000,
+        value_parser = clap::value_parser!(u32).range(500..=600_000)
+    )]
+    pub session_silence_max_ms: u32,
 }
 
 impl chassis::Configure for Config {
@@ -69,8 +100,20 @@ impl Config {
         usize::from(self.batch_transfers_max)
     }
 
+    pub(crate) fn accounts_in_memory_max(&self) -> usize {
+        usize::try_from(self.accounts_in_memory_max).unwrap_or(usize::MAX)
+    }
+
+    pub(crate) fn expire_interval(&self) -> Duration {
+        Duration::from_millis(u64::from(self.expire_interval_ms))
+    }
+
     pub(crate) fn audit_interval(&self) -> Duration {
         Duration::from_millis(u64::from(self.audit_interval_ms))
+    }
+
+    pub(crate) fn session_silence_max(&self) -> Duration {
+        Duration::from_millis(u64::from(self.session_silence_max_ms))
     }
 }
 
@@ -105,6 +148,9 @@ mod tests {
             "--ledger-batch-transfers-max=4001",
             "--ledger-database-connections-max=3",
             "--ledger-audit-interval-ms=0",
+            "--ledger-session-silence-max-ms=499",
+            "--ledger-expire-interval-ms=0",
+            "--ledger-accounts-in-memory-max=1",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

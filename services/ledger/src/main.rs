@@ -1,5 +1,5 @@
 //! The ledger: the only writer of money.
 
 fn main() -> std::process::ExitCode {
-    chassis::main("ledger", ledger::migrate, ledger::serve)
+    chassis::main_with("ledger", ledger::migrate, ledger::serve, ledger::fsck::run)
 }

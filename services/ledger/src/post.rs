@@ -1,56 +1,47 @@
-//! Posts: load, apply, save, announce, answer.
+//! Posts: find, decide, save, answer.
 //!
 //! `bus::follow` has begun the transaction and moved the cursor before [`Post`] is called, and
 //! commits and replies after it. So of two writers only one can commit, and nobody hears of a
-//! transfer that is not durable. The rules are in `ledger-core`; nothing is decided here.
+//! transfer that is not durable. The rules are in `ledger-core`, and so is what is remembered
+//! between batches ([`Writer`]); nothing is decided here.
 
 use std::time::Instant;
 
 use bus::follow::{Answer, Delivery, HandleError, Handler};
-use bus::outbox::{self, Event, Wake};
-use ledger_core::{Changes, Command, Outcome, Rejection, Verdict};
-use primitives::{EventId, Timestamp};
-use prost::Message;
-use proto_events::subjects;
+use ledger_core::{Changes, Command, Outcome, Rejection, Writer};
+use primitives::Timestamp;
 use sqlx::PgConnection;
 
+use crate::audit::Health;
 use crate::wire::{self, Unreadable};
-use crate::{ORIGIN, metrics, store};
+use crate::{metrics, store};
 
-/// The ledger's side of [`subjects::CMD_LEDGER`].
+/// The ledger's side of `CMD_LEDGER`.
 #[derive(Debug)]
 pub struct Post {
-    wake: Wake,
+    writer: Writer,
+    health: Health,
     batch: Option<Batch>,
 }
 
-/// What is counted once the batch in hand is committed.
+/// What is remembered and counted once the batch in hand is committed.
 #[derive(Debug)]
 struct Batch {
     begun_at: Instant,
-    n_commands: usize,
-    n_posted: usize,
+    changes: Changes,
     outcomes: Vec<&'static str>,
 }
 
-/// What broke while posting.
+/// The books contradict themselves, so nothing more is written into them.
 #[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Store(#[from] store::Error),
-    #[error("failed to enqueue the news of {n_posted} posted transfers")]
-    Enqueue {
-        n_posted: usize,
-        #[source]
-        source: outbox::Error,
-    },
-}
+#[error("nothing is posted: {0}")]
+struct Stopped(String);
 
 impl Post {
-    /// Wakes the relay through `wake` when there is something to announce.
+    /// Remembers about `accounts_max` accounts, and writes only while the books balance.
     #[must_use]
-    pub const fn new(wake: Wake) -> Self {
-        Self { wake, batch: None }
+    pub fn new(accounts_max: usize, health: Health) -> Self {
+        Self { writer: Writer::new(accounts_max), health, batch: None }
     }
 
     async fn post(
@@ -58,23 +49,23 @@ impl Post {
         conn: &mut PgConnection,
         batch: &[Delivery],
         now: Timestamp,
-    ) -> Result<Vec<Answer>, Error> {
+    ) -> Result<Vec<Answer>, store::Error> {
         let begun_at = Instant::now();
         let commands: Vec<Result<Command, Unreadable>> =
             batch.iter().map(|it| wire::read_command(&it.subject, &it.payload)).collect();
-        let mut books = store::load(conn, commands.iter().flatten()).await?;
-        let outcomes: Vec<Result<Outcome, &Unreadable>> =
-            commands.iter().map(|it| Ok(books.apply(it.as_ref()?, now))).collect();
+        let readable = || commands.iter().flatten();
+        let found = store::find::subjects(conn, &Writer::subjects(readable())).await?;
+        let needs = self.writer.needs(readable(), &found);
+        let found = store::find::rest(conn, &needs, found).await?;
+        let mut books = self.writer.books(readable(), found);
+        let outcomes: Vec<Result<Vec<Outcome>, Unreadable>> =
+            commands.into_iter().map(|it| Ok(books.apply(it?, now))).collect();
         let changes = books.into_changes();
         store::save(conn, &changes).await?;
-        let n_posted = announce(conn, &changes).await?;
-        self.batch = Some(Batch {
-            begun_at,
-            n_commands: batch.len(),
-            n_posted,
-            outcomes: outcomes.iter().filter_map(label).collect(),
-        });
-        Ok(outcomes.into_iter().map(|it| answer(it, now)).collect())
+        let labels = outcomes.iter().flat_map(labels).collect();
+        self.batch = Some(Batch { begun_at, changes, outcomes: labels });
+        let answers = batch.iter().zip(outcomes).map(|(it, outcome)| answer(it, outcome, now));
+        Ok(answers.collect())
     }
 }
 
@@ -86,65 +77,68 @@ impl Handler for Post {
         now: Timestamp,
     ) -> Result<Vec<Answer>, HandleError> {
         self.batch = None;
-        // What Postgres refuses for its content, `follow` recognises by its code and parks.
-        self.post(conn, batch, now).await.map_err(HandleError::retry)
+        self.health.expect_balanced().map_err(|it| HandleError::retry(Stopped(it)))?;
+        let looked = self.writer.looks_first();
+        match self.post(conn, batch, now).await {
+            // It had looked, and still met one: two request keys that begin alike. Whoever makes
+            // those must not stop everybody else.
+            Err(store::Error::Repeat(_)) if looked => {
+                Err(HandleError::poison("a request key begins like another one"))
+            }
+            // Something was decided before: once more, and looking first.
+            Err(store::Error::Repeat(_)) => {
+                metrics::REPEATS_MET.inc();
+                self.writer.met_a_repeat();
+                Err(HandleError::Again)
+            }
+            // What Postgres refuses for its content, `follow` recognises by its code and parks.
+            posted => posted.map_err(HandleError::retry),
+        }
     }
 
     fn committed(&mut self) {
         let Some(batch) = self.batch.take() else { return };
         metrics::BATCH_SECONDS.observe(batch.begun_at.elapsed().as_secs_f64());
-        let n_commands = u32::try_from(batch.n_commands).unwrap_or(u32::MAX);
-        metrics::BATCH_SIZE.observe(f64::from(n_commands));
-        for outcome in batch.outcomes {
-            metrics::TRANSFERS.with_label_values(&[outcome]).inc();
-        }
-        if batch.n_posted > 0 {
-            self.wake.wake();
-        }
+        let n_transfers = u32::try_from(batch.changes.records.len()).unwrap_or(u32::MAX);
+        metrics::BATCH_SIZE.observe(f64::from(n_transfers));
+        metrics::count(&batch.outcomes);
+        self.writer.committed(batch.changes);
+        let n_accounts = i64::try_from(self.writer.n_accounts()).unwrap_or(i64::MAX);
+        metrics::ACCOUNTS_IN_MEMORY.set(n_accounts);
     }
 
     fn rolled_back(&mut self) {
         self.batch = None;
+        self.writer.forget();
     }
 }
 
-/// One event a batch, with the transfers that posted, in order.
-async fn announce(conn: &mut PgConnection, changes: &Changes) -> Result<usize, Error> {
-    let posted = wire::transfers_posted(&changes.decided);
-    let n_posted = posted.transfers.len();
-    if n_posted == 0 {
-        return Ok(0);
-    }
-    let event = Event {
-        id: EventId::generate(),
-        subject: subjects::ledger::TRANSFERS_POSTED,
-        payload: posted.encode_to_vec(),
-        occurred_at: changes.head.decided_at,
-        cause: None,
-    };
-    outbox::enqueue(conn, ORIGIN, &[event])
-        .await
-        .map_err(|source| Error::Enqueue { n_posted, source })?;
-    Ok(n_posted)
-}
-
-fn answer(outcome: Result<Outcome, &Unreadable>, now: Timestamp) -> Answer {
-    match outcome {
-        Ok(outcome) => Answer::Reply(wire::outcome(&outcome).encode_to_vec()),
+fn answer(
+    delivery: &Delivery,
+    outcomes: Result<Vec<Outcome>, Unreadable>,
+    now: Timestamp,
+) -> Answer {
+    let is_several = wire::is_several(&delivery.subject);
+    match outcomes {
+        // Nobody waits: nothing to print.
+        Ok(_) if delivery.reply.is_none() => Answer::Silent,
+        Ok(outcomes) => Answer::Reply(wire::answer(&outcomes, is_several)),
         Err(unreadable) => Answer::Park {
-            reason: unreadable.reason.clone(),
-            reply: Some(wire::malformed(unreadable, now).encode_to_vec()),
+            reply: Some(wire::malformed(&unreadable, is_several, now)),
+            reason: unreadable.reason,
         },
     }
 }
 
-/// How a transfer is counted; other commands are not.
-fn label(outcome: &Result<Outcome, &Unreadable>) -> Option<&'static str> {
-    match outcome {
-        Err(_) => Some(Rejection::Malformed.code()),
-        Ok(Outcome { transfer_id: None, .. }) => None,
-        Ok(Outcome { replayed: true, .. }) => Some("replayed"),
-        Ok(Outcome { verdict: Verdict::Rejected(rejection), .. }) => Some(rejection.code()),
-        Ok(Outcome { verdict: Verdict::Posted { .. } | Verdict::Done, .. }) => Some("posted"),
-    }
+/// How transfers are counted; other commands are not.
+fn labels(outcomes: &Result<Vec<Outcome>, Unreadable>) -> Vec<&'static str> {
+    let Ok(outcomes) = outcomes else { return vec![Rejection::Malformed.code()] };
+    let transfers = outcomes.iter().filter(|it| it.transfer_id.is_some());
+    transfers
+        .map(|it| match it.verdict.rejection() {
+            _ if it.replayed => "replayed",
+            Some(rejection) => rejection.code(),
+            None => "posted",
+        })
+        .collect()
 }

@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bus::ask::Asker;
-use bus::follow::Follow;
+use bus::follow::{BATCH_BYTES_MAX, Follow, SILENCE_MAX};
 use bus::outbox::Wake;
 use chassis::http::Options;
 use chassis::{Context, postgres};
@@ -270,6 +270,8 @@ impl Service {
             stream: subjects::CMD_PAYMENTS,
             filter: None,
             batch_max: BATCH_COMMANDS_MAX,
+            batch_bytes_max: BATCH_BYTES_MAX,
+            silence_max: SILENCE_MAX,
         };
         let following = bus::follow::run(follow, pool, nats, shutdown, starter);
         self.context.spawn("payments commands", async move { Ok(following.await?) });

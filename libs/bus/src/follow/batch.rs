@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use async_nats::{HeaderMap, jetstream};
-use primitives::Timestamp;
+use async_nats::HeaderMap;
 
-use super::{Delivery, Reply};
-use crate::feed::{self, Feed};
+use super::{Delivery, Follow, Reply};
+use crate::feed::{Arrived, Feed};
 use crate::{ask, trace};
 
 /// Messages in stream order; never empty.
@@ -31,8 +30,8 @@ impl Batch {
         lines
     }
 
-    fn push(&mut self, message: jetstream::Message) -> Result<(), feed::Error> {
-        let info = message.info().map_err(feed::Error::Unplaced)?;
+    fn push(&mut self, arrived: Arrived) {
+        let Arrived { message, sequence, published_at } = arrived;
         let headers = message.headers.as_ref();
         let reply = headers.and_then(|it| it.get(ask::REPLY_HEADER)).and_then(|it| {
             let reply = Reply::from_text(it.as_str());
@@ -42,29 +41,27 @@ impl Batch {
             reply
         });
         self.deliveries.push(Delivery {
-            sequence: info.stream_sequence,
-            published_at: Timestamp::from_datetime(info.published),
-            subject: message.subject.to_string(),
-            payload: message.payload.clone(),
+            sequence,
+            published_at,
+            subject: message.subject.into_string(),
+            payload: message.payload,
             reply,
             traceparent: trace::of(headers),
         });
-        self.headers.push(message.message.headers);
-        Ok(())
+        self.headers.push(message.headers);
     }
 }
 
-/// `first` and whatever else has arrived, at most `batch_max`: nobody waits for a fuller batch.
-pub(super) fn collect(
-    first: jetstream::Message,
-    feed: &mut Feed,
-    batch_max: usize,
-) -> Result<Batch, feed::Error> {
+/// `first` and whatever else has arrived, as much as one transaction may hold: nobody waits for a
+/// fuller batch.
+pub(super) fn collect(first: Arrived, feed: &mut Feed, follow: &Follow) -> Batch {
     let mut batch = Batch { deliveries: Vec::new(), headers: Vec::new() };
-    batch.push(first)?;
-    while batch.deliveries.len() < batch_max {
-        let Some(message) = feed.ready() else { break };
-        batch.push(message)?;
+    let mut bytes_left = follow.batch_bytes_max.saturating_sub(first.message.payload.len());
+    batch.push(first);
+    while batch.deliveries.len() < follow.batch_max {
+        let Some(next) = feed.ready(|it| it.message.payload.len() <= bytes_left) else { break };
+        bytes_left = bytes_left.saturating_sub(next.message.payload.len());
+        batch.push(next);
     }
-    Ok(batch)
+    batch
 }

@@ -11,7 +11,7 @@ use tracing::Instrument;
 
 use super::batch::Batch;
 use super::{Answer, Delivery, End, HandleError, Handler, Reader, Trouble};
-use crate::cursor::Place;
+use crate::place::Place;
 use crate::session::Session;
 use crate::{Cause, metrics, outbox, reply, store, trace};
 
@@ -26,6 +26,8 @@ enum Failure {
     Retry(Cause),
     /// One of the messages cannot be used.
     Poison(String),
+    /// The batch again, at once.
+    Again,
     /// The session is of no more use; the commit may or may not have happened.
     Lost(store::Error),
 }
@@ -44,6 +46,7 @@ impl From<HandleError> for Failure {
     fn from(error: HandleError) -> Self {
         match error {
             HandleError::Poison { reason } => Self::Poison(reason),
+            HandleError::Again => Self::Again,
             HandleError::Retry(cause) => match disposition(cause.as_ref()) {
                 Disposition::Poison => Self::Poison(crate::chain(cause.as_ref())),
                 // If the session is lost, the next begin says so.
@@ -92,26 +95,38 @@ impl<H: Handler> Reader<H> {
     ) -> Result<Option<End>, Trouble> {
         let reader = self.follow.reader;
         let mut todo = VecDeque::from([batch.all()]);
+        let mut may_be_again = true;
+        let mut has_failed = false;
         while let Some(range) = todo.pop_front() {
+            if has_failed && self.shutdown.is_cancelled() {
+                return Ok(Some(End::Shutdown));
+            }
             let failure = match self.attempt(session, place, batch, range.clone()).await {
                 Ok(()) => {
+                    may_be_again = true;
                     self.pause.reset();
+                    self.health.leads(reader, true);
+                    continue;
+                }
+                Err(Failure::Again) if may_be_again => {
+                    may_be_again = false;
+                    todo.push_front(range);
                     continue;
                 }
                 Err(failure) => failure,
             };
+            (may_be_again, has_failed) = (true, true);
             self.handler.rolled_back();
             match failure {
                 Failure::Fenced => return Ok(Some(End::Fenced)),
                 Failure::Lost(error) => return Err(error.into()),
-                Failure::Retry(cause) => {
-                    let error = crate::chain(cause.as_ref());
-                    tracing::warn!(reader, error, "{reader} tries a batch again");
+                Failure::Again => {
                     todo.push_front(range);
-                    self.pause.wait(&self.shutdown).await;
-                    if self.shutdown.is_cancelled() {
-                        return Ok(Some(End::Shutdown));
-                    }
+                    self.wait_out("its handler was unprepared twice".into()).await;
+                }
+                Failure::Retry(cause) => {
+                    todo.push_front(range);
+                    self.wait_out(cause).await;
                 }
                 Failure::Poison(reason) if range.len() > 1 => {
                     tracing::warn!(reader, reason, "{reader} tries a batch one by one");
@@ -128,6 +143,14 @@ impl<H: Handler> Reader<H> {
         Ok(None)
     }
 
+    /// Pauses before a batch is tried again.
+    async fn wait_out(&mut self, cause: Cause) {
+        let (reader, error) = (self.follow.reader, crate::chain(cause.as_ref()));
+        tracing::warn!(reader, error, "{reader} tries a batch again");
+        self.health.troubled(reader, &error, Timestamp::now());
+        self.pause.wait(&self.shutdown).await;
+    }
+
     /// Begin, compare-and-set, handle, commit, reply.
     async fn attempt(
         &mut self,
@@ -139,13 +162,14 @@ impl<H: Handler> Reader<H> {
         let first = range.start;
         let deliveries = batch.deliveries.get(range).unwrap_or_default();
         let Some(last) = deliveries.last() else { return Ok(()) };
+        let next = place.moved_to(last.sequence, last.published_at);
         let reader = self.follow.reader;
         let span = tracing::info_span!("batch", reader, batch.size = deliveries.len());
         trace::adopt(&span, deliveries.iter().filter_map(|it| it.traceparent.as_deref()));
         let replies = async {
             let now = Timestamp::now();
             let mut tx = session.conn().begin().await.map_err(store::Error::Begin)?;
-            if !store::advance(&mut tx, place, last.sequence, last.published_at, now).await? {
+            if !store::move_place(&mut tx, place, &next, now).await? {
                 return Err(Failure::Fenced);
             }
             let handled = AssertUnwindSafe(self.handler.handle(&mut tx, deliveries, now));
@@ -175,13 +199,10 @@ impl<H: Handler> Reader<H> {
         }
         .instrument(span)
         .await?;
-        place.sequence = last.sequence;
-        place.message_at = Some(last.published_at);
+        *place = next;
         metrics::BATCH_SIZE.with_label_values(&[reader]).observe(size(deliveries.len()));
         self.handler.committed();
-        for (to, payload) in replies {
-            reply::send(&self.client, &to, payload).await;
-        }
+        reply::send_all(&self.client, replies).await;
         Ok(())
     }
 
@@ -197,16 +218,15 @@ impl<H: Handler> Reader<H> {
         let Some(delivery) = batch.deliveries.get(n) else { return Ok(true) };
         let now = Timestamp::now();
         let mut tx = session.conn().begin().await.map_err(store::Error::Begin)?;
-        let at = delivery.published_at;
-        if !store::advance(&mut tx, place, delivery.sequence, at, now).await? {
+        let next = place.moved_to(delivery.sequence, delivery.published_at);
+        if !store::move_place(&mut tx, place, &next, now).await? {
             return Ok(false);
         }
         let reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
         let headers = batch.headers(n);
         store::park(&mut tx, place, &parked(delivery, &headers, &reason), now).await?;
         tx.commit().await.map_err(store::Error::Commit)?;
-        place.sequence = delivery.sequence;
-        place.message_at = Some(at);
+        *place = next;
         said_parked(self.follow.reader, delivery, &reason);
         Ok(true)
     }

@@ -11,7 +11,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Follow;
-use crate::cursor::{Place, visible_change};
+use crate::cursor;
+use crate::place::Place;
 use crate::{metrics, pause};
 
 /// How often the stream is looked at.
@@ -68,8 +69,15 @@ async fn look(follow: &Follow, stream: &Stream, place: &Place, purged: &mut u64)
             return true;
         }
     };
-    if visible_change(place, &info).is_some() {
-        return false;
+    // The witness is asked as well: a stream that lost its tail in a restart may have grown past the
+    // place before the feed ends, and what nobody has used must not be purged.
+    match cursor::change(place, stream, &info).await {
+        Ok(None) => {}
+        Ok(Some(_)) => return false,
+        Err(error) => {
+            tracing::debug!(error = crate::chain(&error), "the stream cannot be judged");
+            return true;
+        }
     }
     measure(follow, place, &info);
     if follow.stream.kind == StreamKind::Commands && place.sequence > *purged {
@@ -86,7 +94,7 @@ fn measure(follow: &Follow, place: &Place, info: &Info) {
 }
 
 /// Removes what was applied, so that a full stream means commands that wait, not commands that
-/// are done. The message at the place stays: it is the witness of [`crate::cursor`].
+/// are done. The message at the place stays: it is the witness of [`crate::place`].
 async fn purge(follow: &Follow, stream: &Stream, place: &Place, purged: &mut u64) {
     let request = stream.purge().sequence(place.sequence);
     let request = match follow.filter {

@@ -4,7 +4,7 @@ use primitives::Timestamp;
 use sqlx::PgConnection;
 
 use super::{Error, bigint, sequence};
-use crate::cursor::Place;
+use crate::place::Place;
 
 /// A message for [`park`].
 pub(crate) struct Parked<'a> {
@@ -70,19 +70,17 @@ pub(crate) async fn insert_place(
     Ok(())
 }
 
-/// Moves the place from `from` to the message `to`, published at `message_at`. False if the
-/// cursor is not at `from`: another writer is ahead.
-pub(crate) async fn advance(
+/// Moves the cursor from `from` to `to`. False if it is not at `from`: another writer is ahead.
+pub(crate) async fn move_place(
     conn: &mut PgConnection,
     from: &Place,
-    to: u64,
-    message_at: Timestamp,
+    to: &Place,
     now: Timestamp,
 ) -> Result<bool, Error> {
     let done = sqlx::query!(
         r#"
         update bus.cursors
-        set sequence = $6, message_at = $7, moved_at = $8
+        set stream_created_at = $6, epoch = $7, sequence = $8, message_at = $9, moved_at = $10
         where reader = $1
           and stream = $2
           and stream_created_at = $3
@@ -94,40 +92,10 @@ pub(crate) async fn advance(
         from.born_at.to_datetime(),
         from.epoch,
         bigint(from.sequence),
-        bigint(to),
-        message_at.to_datetime(),
-        now.to_datetime(),
-    )
-    .execute(conn)
-    .await
-    .map_err(Error::SavePlace)?;
-    Ok(done.rows_affected() == 1)
-}
-
-/// Begins a new epoch at the start of the stream that was born at `born_at`. False if the cursor
-/// is not at `from`.
-pub(crate) async fn begin_epoch(
-    conn: &mut PgConnection,
-    from: &Place,
-    born_at: Timestamp,
-    now: Timestamp,
-) -> Result<bool, Error> {
-    let done = sqlx::query!(
-        r#"
-        update bus.cursors
-        set stream_created_at = $6, epoch = epoch + 1, sequence = 0, message_at = null, moved_at = $7
-        where reader = $1
-          and stream = $2
-          and stream_created_at = $3
-          and epoch = $4
-          and sequence = $5
-        "#,
-        from.reader,
-        from.stream,
-        from.born_at.to_datetime(),
-        from.epoch,
-        bigint(from.sequence),
-        born_at.to_datetime(),
+        to.born_at.to_datetime(),
+        to.epoch,
+        bigint(to.sequence),
+        to.message_at.map(Timestamp::to_datetime),
         now.to_datetime(),
     )
     .execute(conn)

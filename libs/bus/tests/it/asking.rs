@@ -64,8 +64,10 @@ async fn a_full_stream_refuses_until_its_reader_has_applied_something() {
         && sent.await.is_ok()
     {}
     let asker = Asker::new(world.client.clone());
+    let started = Instant::now();
     let refused = asker.command::<Envelope>(SUBJECT, &said("one more"), BOUND).await;
     assert!(matches!(refused, Err(Error::Unavailable { .. })), "{refused:?}");
+    assert!(started.elapsed() < BOUND / 10, "it is said at once");
 
     let reader = world.read("purges", Writer::default()).await;
     eventually("room in the stream", BOUND, async || {

@@ -1,15 +1,19 @@
 //! A reader at work: order, batches, poison, and two of the same name.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use async_nats::jetstream;
 use proto_events::subjects;
 use sqlx::PgPool;
 use testkit::eventually;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{BOUND, Door, STREAM, SUBJECT, World, Writer, metric};
+use bus::follow::health::Health;
+use bus::follow::{BATCH_BYTES_MAX, Error, Follow};
 
-use bus::follow::{Error, Follow};
+use crate::world::{BOUND, Door, STREAM, SUBJECT, World, Writer, follow, metric, read_as};
 
 /// Sequence, payload, reason, headers and subject.
 type Parked = (i64, Vec<u8>, String, Vec<String>, String);
@@ -56,29 +60,6 @@ async fn of_two_readers_each_message_is_used_by_one() {
     world.expect_effects(&bodies).await;
     assert!(metric("bus_fence_losses_total", "two") < 1.0, "they do not fight");
     second.stop().await;
-}
-
-#[tokio::test]
-async fn a_leader_that_hangs_loses_to_the_next_and_uses_nothing() {
-    let world = World::new().await;
-    let door = Door::closed();
-    let hanging = Writer { door: Some(door.clone()), ..Writer::default() };
-    let first = world.read("hangs", hanging.clone()).await;
-    world.tell_all(&["a", "b"]).await;
-    door.expect_somebody().await;
-    let second = world.read("hangs", Writer::default()).await;
-    // Postgres ends the session that is silent for too long, and the second takes over.
-    world.expect_effects(&["a", "b"]).await;
-    door.open();
-    eventually("a first reader that noticed", BOUND, async || {
-        let n = *hanging.n_rolled_back.lock().unwrap();
-        if n > 0 { Ok(()) } else { Err(format!("rolled back {n} times")) }
-    })
-    .await;
-    second.stop().await;
-    world.tell("c").await;
-    world.expect_effects(&["a", "b", "c"]).await;
-    first.stop().await;
 }
 
 #[tokio::test]
@@ -171,13 +152,93 @@ async fn a_batch_that_meets_weather_is_used_when_it_has_passed() {
 }
 
 #[tokio::test]
+async fn a_handler_that_was_not_prepared_gets_the_same_batch_at_once() {
+    for (reader, n_unprepared, n_forgotten) in [("once", 1, 0), ("thrice", 3, 1)] {
+        let world = World::new().await;
+        let n_unprepared = Arc::new(Mutex::new(n_unprepared));
+        let writer = Writer { n_unprepared, ..Writer::default() };
+        world.tell("a").await;
+        let running = world.read(reader, writer.clone()).await;
+        world.expect_effects(&["a"]).await;
+        // A second time in a row is trouble: it forgets, and is given it again after a pause.
+        assert_eq!(*writer.n_rolled_back.lock().unwrap(), n_forgotten, "{reader}");
+        running.stop().await;
+        let n_batches = writer.batches.lock().unwrap().len();
+        assert!(n_batches > n_forgotten + 1, "{n_batches} batches");
+        assert!(metric("bus_parked_total", reader) < 1.0, "it parks nothing");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_as_large_as_what_has_arrived_and_no_larger_than_it_may_be() {
+    for (reader, batch_max, batch_bytes_max, expected) in [
+        ("messages", 400, BATCH_BYTES_MAX, 400),
+        ("bytes", 400, 1_000, 100),
+        ("smaller than one", 400, 5, 1),
+    ] {
+        let world = World::new().await;
+        let door = Door::closed();
+        let writer = Writer { door: Some(door.clone()), ..Writer::default() };
+        let follow = Follow { batch_max, batch_bytes_max, ..follow(reader) };
+        let client = world.another_client().await;
+        let health = Health::new();
+        let n_before = client.statistics().in_messages.load(Ordering::Relaxed);
+        let running =
+            read_as(&world.database, client.clone(), follow, writer.clone(), health).await;
+        let n_told = 420;
+        for _ in 0..n_told {
+            world.js().publish(SUBJECT, "ten bytes!".into()).await.unwrap();
+        }
+        door.expect_somebody().await;
+        eventually("everything has arrived", BOUND, async || {
+            let n = client.statistics().in_messages.load(Ordering::Relaxed) - n_before;
+            if n > n_told { Ok(()) } else { Err(format!("{n} messages")) }
+        })
+        .await;
+        door.open();
+        eventually("everything is used", BOUND, async || {
+            let n: usize = writer.batches.lock().unwrap().iter().sum();
+            if n == 420 { Ok(()) } else { Err(format!("{n} used")) }
+        })
+        .await;
+        running.stop().await;
+        let batches = writer.batches.lock().unwrap().clone();
+        assert_eq!(batches.iter().max(), Some(&expected), "{reader}: {batches:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_reader_has_in_memory_is_bounded_while_postgres_is_slow() {
+    let world = World::new().await;
+    let door = Door::closed();
+    let writer = Writer { door: Some(door.clone()), ..Writer::default() };
+    // Only how many messages would be no bound at all.
+    let follow = Follow { batch_max: 2_000, batch_bytes_max: 64 * 1024, ..follow("bounded") };
+    let client = world.another_client().await;
+    let health = Health::new();
+    let running = read_as(&world.database, client.clone(), follow, writer, health).await;
+    world.tell("a").await;
+    door.expect_somebody().await;
+    let large = "x".repeat(50_000);
+    for _ in 0..400 {
+        world.js().publish(SUBJECT, large.clone().into()).await.unwrap();
+    }
+    world.tell("z").await;
+    // What is asked for over the reader's connection comes behind what the reader was sent.
+    jetstream::new(client.clone()).get_stream(STREAM.name).await.unwrap();
+    let n_bytes = client.statistics().in_bytes.load(Ordering::Relaxed);
+    assert!((100_000..4_000_000).contains(&n_bytes), "{n_bytes} of 20 MB were sent");
+    running.kill().await;
+}
+
+#[tokio::test]
 async fn a_filter_leaves_other_subjects_to_others() {
     let world = World::new().await;
     let (mine, other) = (subjects::keys::CREATE_KEY, subjects::keys::REVOKE_KEY);
     for (subject, body) in [(mine, "a"), (other, "not mine"), (mine, "b"), (other, "nor this")] {
         world.js().publish(subject, body.into()).await.unwrap().await.unwrap();
     }
-    let follow = Follow { reader: "filters", stream: STREAM, filter: Some(mine), batch_max: 10 };
+    let follow = Follow { filter: Some(mine), ..follow("filters") };
     let pool = PgPool::connect(&world.database.url).await.unwrap();
     let client = world.client.clone();
     let reader = crate::world::Running::spawn(|shutdown| async move {
@@ -188,7 +249,11 @@ async fn a_filter_leaves_other_subjects_to_others() {
 
     let nowhere = Follow { filter: Some("cmd.ledger.>"), ..follow };
     let empty = Follow { batch_max: 0, ..follow };
-    for (wrong, is_filter) in [(nowhere, true), (empty, false)] {
+    let bodiless = Follow { batch_bytes_max: 0, ..follow };
+    // Postgres takes it for no limit at all.
+    let endless = Follow { silence_max: Duration::ZERO, ..follow };
+    for (wrong, is_filter) in [(nowhere, true), (empty, false), (bodiless, false), (endless, false)]
+    {
         let pool = PgPool::connect_lazy(&world.database.url).unwrap();
         let shutdown = CancellationToken::new();
         let refused =

@@ -8,6 +8,8 @@ mod events;
 #[cfg(test)]
 mod following;
 #[cfg(test)]
+mod gathering;
+#[cfg(test)]
 mod stops;
 #[cfg(test)]
 mod traces;

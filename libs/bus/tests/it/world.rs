@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::{Auth, Client, ConnectOptions, jetstream};
-use bus::follow::{Answer, Delivery, Follow, HandleError, Handler};
+use bus::follow::health::Health;
+use bus::follow::{Answer, BATCH_BYTES_MAX, Delivery, Follow, HandleError, Handler, SILENCE_MAX};
 use proto_events::common::v1::Envelope;
 use proto_events::subjects::{self, Stream};
 use sandbox::servers;
@@ -47,17 +48,22 @@ pub(crate) async fn database() -> Database {
 pub(crate) struct World {
     pub(crate) database: Database,
     pub(crate) client: Client,
-    _nats: testkit::Nats,
+    nats: testkit::Nats,
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
         let (database, nats) = tokio::join!(database(), testkit::nats());
-        Self { database, client: nats.client().await, _nats: nats }
+        Self { database, client: nats.client().await, nats }
     }
 
     pub(crate) fn js(&self) -> jetstream::Context {
         jetstream::new(self.client.clone())
+    }
+
+    /// A connection of its own, as another process has.
+    pub(crate) async fn another_client(&self) -> Client {
+        self.nats.client().await
     }
 
     /// Publishes one command that nobody waits for.
@@ -99,6 +105,19 @@ impl World {
         .await;
     }
 
+    /// How long ago the session of whoever leads began; zero if nobody does.
+    pub(crate) async fn oldest_leader(&self) -> Duration {
+        let ms: i64 = sqlx::query_scalar(
+            "select coalesce(max(extract(epoch from clock_timestamp() - backend_start) * 1000), 0)::bigint
+             from pg_stat_activity join pg_locks using (pid)
+             where locktype = 'advisory' and granted and datname = current_database()",
+        )
+        .fetch_one(&self.database.pool)
+        .await
+        .unwrap();
+        Duration::from_millis(ms.unsigned_abs())
+    }
+
     /// Ends the sessions that hold an advisory lock: those of whoever leads.
     pub(crate) async fn end_leaders(&self) -> i64 {
         sqlx::query_scalar(
@@ -117,6 +136,18 @@ pub(crate) async fn tell(js: &jetstream::Context, body: &str) -> u64 {
     js.publish(SUBJECT, body.to_owned().into()).await.unwrap().await.unwrap().sequence
 }
 
+/// How tests read the stream.
+pub(crate) const fn follow(reader: &'static str) -> Follow {
+    Follow {
+        reader,
+        stream: STREAM,
+        filter: None,
+        batch_max: 10,
+        batch_bytes_max: BATCH_BYTES_MAX,
+        silence_max: SILENCE_MAX,
+    }
+}
+
 /// Starts a reader with a pool of its own, as another process would.
 pub(crate) async fn read(
     database: &Database,
@@ -124,13 +155,21 @@ pub(crate) async fn read(
     reader: &'static str,
     handler: impl Handler,
 ) -> Running {
+    read_as(database, client, follow(reader), handler, Health::new()).await
+}
+
+/// As [`read`], in any other way.
+pub(crate) async fn read_as(
+    database: &Database,
+    client: Client,
+    follow: Follow,
+    handler: impl Handler,
+    health: Health,
+) -> Running {
     let pool = PgPool::connect(&database.url).await.unwrap();
-    let follow = Follow { reader, stream: STREAM, filter: None, batch_max: 10 };
-    let shutdown = CancellationToken::new();
-    let mut tasks = JoinSet::new();
-    let run = bus::follow::run(follow, pool, client, shutdown.clone(), handler);
-    tasks.spawn(async move { run.await.unwrap() });
-    Running { tasks, shutdown }
+    Running::spawn(|shutdown| async move {
+        bus::follow::run_watched(follow, pool, client, shutdown, handler, health).await.unwrap();
+    })
 }
 
 /// What was done, in the order it was committed.
@@ -220,6 +259,8 @@ pub(crate) struct Writer {
     pub(crate) dies_committed: bool,
     /// How many times more something near it breaks.
     pub(crate) n_storms: Arc<Mutex<usize>>,
+    /// How many times more it is not prepared.
+    pub(crate) n_unprepared: Arc<Mutex<usize>>,
     /// The sizes of the batches it was given.
     pub(crate) batches: Arc<Mutex<Vec<usize>>>,
     pub(crate) n_rolled_back: Arc<Mutex<usize>>,
@@ -240,10 +281,11 @@ impl Handler for Writer {
         if let Some(door) = &self.door {
             door.pass().await;
         }
-        let storm = self.n_storms.lock().unwrap().checked_sub(1);
-        if let Some(n_left) = storm {
-            *self.n_storms.lock().unwrap() = n_left;
+        if one_less(&self.n_storms) {
             return Err(HandleError::retry("a storm"));
+        }
+        if one_less(&self.n_unprepared) {
+            return Err(HandleError::Again);
         }
         Ok(answers)
     }
@@ -255,6 +297,14 @@ impl Handler for Writer {
     fn rolled_back(&mut self) {
         *self.n_rolled_back.lock().unwrap() += 1;
     }
+}
+
+/// Whether there was one left.
+fn one_less(n_left: &Mutex<usize>) -> bool {
+    let mut n_left = n_left.lock().unwrap();
+    let left = n_left.checked_sub(1);
+    *n_left = left.unwrap_or(0);
+    left.is_some()
 }
 
 async fn write(conn: &mut PgConnection, delivery: &Delivery) -> Result<Answer, HandleError> {

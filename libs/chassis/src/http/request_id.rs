@@ -20,7 +20,10 @@ impl RequestId {
     pub(super) fn of(request: &Request) -> Self {
         match request.header(HEADER) {
             Some(own) if is_sane(own) => Self(own.into()),
-            Some(_) | None => Self(fresh().simple().to_string().into()),
+            Some(_) | None => {
+                let mut text = Uuid::encode_buffer();
+                Self((&*fresh().simple().encode_lower(&mut text)).into())
+            }
         }
     }
 

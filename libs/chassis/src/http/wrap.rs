@@ -57,12 +57,16 @@ pub fn wrap<E: Endpoint + 'static>(
     endpoint: E,
     options: Options,
 ) -> BoxEndpoint<'static, Response> {
-    Wrapped { endpoint, options }.boxed()
+    let hsts = options.hsts.and_then(|it| {
+        HeaderValue::from_str(&format!("max-age={}; includeSubDomains", it.as_secs())).ok()
+    });
+    Wrapped { endpoint, options, hsts }.boxed()
 }
 
 struct Wrapped<E> {
     endpoint: E,
     options: Options,
+    hsts: Option<HeaderValue>,
 }
 
 impl<E: Endpoint> Endpoint for Wrapped<E> {
@@ -89,16 +93,11 @@ impl<E: Endpoint> Endpoint for Wrapped<E> {
 
 impl<E: Endpoint> Wrapped<E> {
     async fn answer(&self, mut request: Request, id: &str) -> Response {
-        if body::announces_too_much(&request, self.options.body_bytes_max) {
-            body::read_away(&mut request).await;
-            return Problem::from_status(StatusCode::PAYLOAD_TOO_LARGE).answer(id);
+        if let Err(refusal) = body::take_in(&mut request, self.options.body_bytes_max).await {
+            return Problem::from(refusal).answer(id);
         }
-        let exceeded = body::limit(&mut request, self.options.body_bytes_max);
         let path = request.uri().path().to_owned();
         let said = AssertUnwindSafe(self.endpoint.call(request)).catch_unwind().await;
-        if exceeded.is_set() {
-            return Problem::from_status(StatusCode::PAYLOAD_TOO_LARGE).answer(id);
-        }
         match said {
             Ok(Ok(answer)) => put_into_words(answer.into_response(), id).await,
             Ok(Err(error)) => self.explain(error, &path, id).await,
@@ -151,11 +150,8 @@ impl<E: Endpoint> Wrapped<E> {
         if is_json {
             unless_set(header::CACHE_CONTROL, "no-store");
         }
-        if let Some(hsts) = self.options.hsts {
-            let value = format!("max-age={}; includeSubDomains", hsts.as_secs());
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
-            }
+        if let Some(hsts) = &self.hsts {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
     }
 }
@@ -226,7 +222,8 @@ fn allow(routes: &[(Method, String)], path: &str) -> String {
 }
 
 /// Whether a path fits a template such as `/keys/{id}/revoke`.
-fn fits(template: &str, path: &str) -> bool {
+#[must_use]
+pub fn fits(template: &str, path: &str) -> bool {
     let (mut wanted, mut given) = (template.split('/'), path.split('/'));
     loop {
         match (wanted.next(), given.next()) {

@@ -17,6 +17,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 const ORIGIN: &str = "https://app.example";
+/// More than the kernel takes for a peer that reads nothing.
+const LARGE_BYTES: usize = 64 * 1024 * 1024;
 const INNER: &str = "password hunter2 at /etc/secret";
 
 #[handler]
@@ -47,6 +49,11 @@ fn panics() {
 #[handler]
 fn breaks() -> poem::Result<()> {
     Err(poem::Error::new(std::io::Error::other(INNER), StatusCode::BAD_GATEWAY))
+}
+
+#[handler]
+fn large() -> Vec<u8> {
+    vec![b'x'; LARGE_BYTES]
 }
 
 #[handler]
@@ -117,6 +124,7 @@ fn routes(gate: &Arc<Gate>) -> Route {
         .at("/numbers/:n", get(number))
         .at("/panics", get(panics))
         .at("/breaks", get(breaks))
+        .at("/large", get(large))
         .at("/bare", get(bare))
         .at("/text", get(text))
         .at("/page", get(page))
@@ -372,4 +380,31 @@ async fn a_request_that_outlasts_the_grace_does_not_hold_up_the_end() {
     let ended = tokio::time::timeout(Duration::from_secs(10), running.serving).await;
     ended.expect("it ends").unwrap().unwrap();
     assert!(endless.await.unwrap().is_err());
+}
+
+/// Time is virtual and passes when nobody has anything to do.
+#[tokio::test(start_paused = true)]
+async fn whoever_is_too_slow_is_let_go() {
+    let running = running().await;
+    for (sent, answer) in [
+        ("", ""),
+        ("GET /item", ""),
+        ("GET /items/7 HTTP/1.1\r\nhost: x\r\nx-slow: ", ""),
+        ("POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc", "HTTP/1.1 408 "),
+        (
+            "POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\na",
+            "HTTP/1.1 408 ",
+        ),
+    ] {
+        let told = raw(running.address, sent.as_bytes()).await;
+        assert!(told.starts_with(answer) && told.is_empty() == answer.is_empty(), "{sent}: {told}");
+    }
+
+    let mut greedy = TcpStream::connect(running.address).await.unwrap();
+    greedy.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    let mut taken = Vec::new();
+    // Cut off in good order or not.
+    greedy.read_to_end(&mut taken).await.ok();
+    assert!(taken.len() < LARGE_BYTES, "{} bytes were kept for it", taken.len());
 }

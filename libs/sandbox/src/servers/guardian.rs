@@ -56,6 +56,8 @@ pub(super) struct Program {
     pub(super) what: &'static str,
     pub(super) path: PathBuf,
     pub(super) args: Vec<OsString>,
+    /// Added to our own environment.
+    pub(super) env: Vec<(OsString, OsString)>,
     pub(super) finish_signal: &'static str,
 }
 
@@ -76,7 +78,7 @@ impl Guarded {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", SCRIPT, "guardian", program.finish_signal]).arg(&pid_file);
         command.arg(&program.path).args(&program.args);
-        command.current_dir(&folder.path).env("LC_ALL", "C").process_group(0);
+        command.current_dir(&folder.path).env("LC_ALL", "C").envs(program.env).process_group(0);
         command.stdin(Stdio::piped()).stdout(output).stderr(errors);
         RunAs::apply(folder.run_as, &mut command);
         let guardian = command.spawn();

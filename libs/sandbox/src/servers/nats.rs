@@ -112,6 +112,7 @@ async fn start_once(data: &Path, port: Option<u16>, tools: &Tools) -> anyhow::Re
         what: "nats-server",
         path: program.bin.join("nats-server"),
         args: ["-c", "nats.conf"].map(Into::into).to_vec(),
+        env: Vec::new(),
         finish_signal: "TERM",
     };
     let guarded = Guarded::spawn(server, folder)?;

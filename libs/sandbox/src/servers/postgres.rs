@@ -1,6 +1,6 @@
 //! Postgres in a folder: `cluster/` (its data), `password`, `server.log`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -28,13 +28,21 @@ pub struct Options {
     pub durable: bool,
     /// Most connections at once.
     pub connections_max: u16,
+    /// More server settings, as `postgres -c name=value` takes them; they win over the usual ones.
+    pub settings: Vec<(String, String)>,
     /// Where the program is looked for.
     pub tools: Tools,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { port: None, durable: true, connections_max: 300, tools: Tools::from_env() }
+        Self {
+            port: None,
+            durable: true,
+            connections_max: 300,
+            settings: Vec::new(),
+            tools: Tools::from_env(),
+        }
     }
 }
 
@@ -44,6 +52,7 @@ pub struct Postgres {
     guarded: Guarded,
     port: u16,
     password: String,
+    programs: PathBuf,
 }
 
 impl Postgres {
@@ -108,6 +117,12 @@ impl Postgres {
         &self.guarded.folder().path
     }
 
+    /// The folder of this release's programs: `initdb`, and usually `psql` and `pgbench`.
+    #[must_use]
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
     /// Ends all sessions, writes what is to be written and waits for the end.
     ///
     /// # Errors
@@ -156,10 +171,11 @@ async fn start_once(data: &Path, options: &Options) -> anyhow::Result<Postgres> 
         what: "Postgres",
         path: program.bin.join("postgres"),
         args: server_args(port, options).into_iter().map(Into::into).collect(),
+        env: Vec::new(),
         finish_signal: "INT",
     };
     let guarded = Guarded::spawn(server, folder)?;
-    let running = Postgres { guarded, port, password };
+    let running = Postgres { guarded, port, password, programs: program.bin };
     let connect: sqlx::postgres::PgConnectOptions = running.admin_url().parse()?;
     let connect = connect.disable_statement_logging();
     running
@@ -187,6 +203,8 @@ fn server_args(port: u16, options: &Options) -> Vec<String> {
             ["fsync=off", "synchronous_commit=off", "full_page_writes=off"].map(Into::into),
         );
     }
+    let more = options.settings.iter().map(|(name, value)| format!("{name}={value}"));
+    settings.extend(more);
     let mut args = vec!["-D".to_owned(), "cluster".to_owned(), "-p".to_owned(), port.to_string()];
     args.extend(settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]));
     args

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sandbox::servers::{Nats, Options, Postgres, Tools, Wanted, ensure_role_and_database};
+use sandbox::servers::{
+    Companion, Launch, Nats, Options, Postgres, Tools, Wanted, ensure_role_and_database,
+};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
@@ -259,4 +261,40 @@ async fn a_killed_postgres_leaves_nobody_in_its_folder() {
     assert!(!alive(pid));
     // At once: nobody holds the folder.
     Postgres::start_with(&data, throwaway()).await.unwrap().stop().await.unwrap();
+}
+
+fn script(text: &str) -> Launch {
+    Launch {
+        what: "the script",
+        program: "/bin/sh".into(),
+        args: ["-c", text].map(str::to_owned).to_vec(),
+        env: vec![("WORD".to_owned(), "hello".to_owned())],
+    }
+}
+
+#[tokio::test]
+async fn a_companion_runs_until_it_is_stopped() {
+    let dir = folder();
+    let companion =
+        Companion::start(dir.path(), script("echo $WORD; exec sleep 600")).await.unwrap();
+    let said = async || {
+        let log = std::fs::read_to_string(dir.path().join("server.log")).unwrap();
+        if log.contains("hello") { Ok(()) } else { Err(log) }
+    };
+    companion.ready(Duration::from_secs(10), said).await.unwrap();
+    let pid = companion.pid().unwrap();
+    assert!(companion.is_running() && alive(pid));
+    companion.stop().await.unwrap();
+    assert!(!alive(pid));
+}
+
+#[tokio::test]
+async fn a_companion_that_fails_is_quoted() {
+    let dir = folder();
+    let bound = Duration::from_secs(10);
+    let good = Companion::start(dir.path(), script("exit 0")).await.unwrap();
+    good.finished(bound).await.unwrap();
+    let bad = Companion::start(dir.path(), script("echo no money; exit 3")).await.unwrap();
+    let complaint = bad.finished(bound).await.unwrap_err().to_string();
+    assert!(complaint.contains("failed") && complaint.contains("no money"), "{complaint}");
 }

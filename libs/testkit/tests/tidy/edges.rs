@@ -33,6 +33,7 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
         &["api", "chassis", "keys", "ledger", "payments", "primitives", "sandbox"],
         &["bus", "ledger-core", "proto-events", "testkit"],
     ),
+    ("loadtest", &["bus", "chassis", "ledger", "primitives", "proto-events", "sandbox"], &[]),
 ];
 
 /// What the crates that hold rules are built from, outside crates included. Nothing here does I/O.

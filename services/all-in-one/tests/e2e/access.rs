@@ -43,6 +43,7 @@ pub(crate) const TABLE: &[(&str, For, u16)] = &[
     ("GET /wallet/deposit/{reference}/status", Callers("read"), 200),
     ("POST /wallet/paystack/webhook", Everybody(401, "invalid_signature"), 200),
     ("POST /wallet/transfer", Callers("transfer"), 200),
+    ("POST /wallet/transfers/batch", Callers("transfer"), 200),
     ("GET /wallet/transactions", Callers("read"), 200),
     ("GET /wallet/transactions/{id}", Callers("read"), 200),
 ];
@@ -155,6 +156,10 @@ impl Cast {
             "POST /wallet/transfer" => call.json(&json!({
                 "recipient_wallet_number": self.bola.wallet_number, "amount": 2_000,
             })),
+            "POST /wallet/transfers/batch" => call.json(&json!({ "transfers": [
+                { "recipient_wallet_number": self.bola.wallet_number, "amount": 1_000 },
+                { "recipient_wallet_number": self.bola.wallet_number, "amount": 900_000_000 },
+            ] })),
             "POST /wallet/paystack/webhook" => {
                 call.json(&json!({ "event": "charge.success", "data": {} }))
             }

@@ -10,6 +10,12 @@ mod world;
 mod main_job;
 
 #[cfg(test)]
+mod batches;
+
+#[cfg(test)]
+mod past;
+
+#[cfg(test)]
 mod concurrency;
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use bus::ask::Asker;
 use futures_util::future::join_all;
-use primitives::{AccountId, Timestamp};
+use primitives::{AccountId, ChangeId};
 use proto_events::convert::WireId as _;
-use proto_events::ledger::v1::{Command, FreezeAccount, Outcome, command};
+use proto_events::ledger::v1::{AccountChange, ChangeAccount, Command, Outcome, command};
 use proto_events::subjects;
 use serde_json::{Value, json};
 use testkit::Answer;
@@ -323,31 +323,34 @@ async fn another_currency(world: &World, ada: &Person, reached: &mut Reached) {
 }
 
 async fn frozen_wallets(world: &World, ada: &Person, bola: &Person, reached: &mut Reached) {
-    freeze(world, bola, true).await;
+    change(world, bola, AccountChange::Freeze).await;
     for (from, to) in [(ada, bola), (bola, ada)] {
         let answer = world.transfer(from, to, 500).send().await;
         reached.by("POST /wallet/transfer", &answer, 422, "wallet_frozen");
     }
-    freeze(world, bola, false).await;
+    change(world, bola, AccountChange::Unfreeze).await;
     world.transfer(ada, bola, 500).send().await.expect(200);
 }
 
-/// As an operator does it: on the bus, with a deadline.
-async fn freeze(world: &World, person: &Person, frozen: bool) {
+/// As an operator does it: on the bus.
+async fn change(world: &World, person: &Person, change: AccountChange) {
     let account: sqlx::types::Uuid =
         sqlx::query_scalar("select account_id from api.wallets where wallet_number = $1")
             .bind(&person.wallet_number)
             .fetch_one(world.database(Service::Api))
             .await
             .unwrap();
-    let freeze = FreezeAccount { account_id: AccountId::from_uuid(account).to_bytes(), frozen };
-    let command = Command {
-        deadline_at_us: Timestamp::now().plus(WAIT).micros(),
-        body: Some(command::Body::FreezeAccount(freeze)),
+    let change = ChangeAccount {
+        change_id: ChangeId::generate().to_bytes(),
+        account_id: AccountId::from_uuid(account).to_bytes(),
+        change: change.into(),
+        ..ChangeAccount::default()
     };
+    let body = Some(command::Body::ChangeAccount(change));
+    let command = Command { deadline_at_us: 0, body };
     let asker = Asker::new(world.nats.client().await);
-    let frozen = asker.command::<Outcome>(subjects::ledger::FREEZE_ACCOUNT, &command, WAIT).await;
-    assert_eq!(frozen.unwrap().rejection, 0);
+    let changed = asker.command::<Outcome>(subjects::ledger::CHANGE_ACCOUNT, &command, WAIT).await;
+    assert_eq!(changed.unwrap().rejection, 0);
 }
 
 async fn too_many_requests(world: &World, reached: &mut Reached) {

@@ -370,7 +370,7 @@ async fn a_transfer_that_nobody_decides_in_time_fails_for_good(world: &mut World
 async fn a_transfer_that_was_decided_in_time_succeeds_for_good(world: &World, pair: &Pair) {
     let (ada, bola) = pair.balances(world).await;
     let mut held = world.database(Service::Ledger).begin().await.unwrap();
-    let lock = sqlx::raw_sql("lock table ledger.accounts in exclusive mode");
+    let lock = sqlx::raw_sql("lock table ledger.transfers in exclusive mode");
     lock.execute(&mut *held).await.unwrap();
     let awaited = pair.send(world, "in-time").send().await;
     let path = location(&awaited);

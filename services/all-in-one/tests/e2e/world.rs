@@ -174,7 +174,7 @@ impl World {
         }
         self.running.insert(service, context);
         match service {
-            Service::Ledger => self.nats.served(subjects::ledger::GET_BALANCE).await,
+            Service::Ledger => self.nats.served(subjects::ledger::GET_BALANCES).await,
             Service::Keys => self.nats.served(subjects::keys::VERIFY_KEY).await,
             Service::Payments => self.nats.served(subjects::payments::GET_DEPOSIT).await,
             Service::Api => {}
@@ -444,12 +444,16 @@ impl World {
     async fn cleared(&self, currency: &str) -> u64 {
         let currency = Currency::parse(currency).unwrap();
         let account = AccountId::system(System::PaystackClearing, currency).uuid();
-        let debits: i64 =
-            sqlx::query_scalar("select debits_minor from ledger.accounts where account_id = $1")
-                .bind(account)
-                .fetch_one(self.database(Service::Ledger))
-                .await
-                .unwrap();
+        let debits: i64 = sqlx::query_scalar(
+            "select coalesce(sum(amount_minor), 0)::bigint
+                 from ledger.transfers
+                 where debit_account_id = $1
+                   and rejection = 0",
+        )
+        .bind(account)
+        .fetch_one(self.database(Service::Ledger))
+        .await
+        .unwrap();
         u64::try_from(debits).unwrap()
     }
 

@@ -25,6 +25,7 @@ use crate::rest::auth::callback::CallbackBody;
 use crate::rest::auth::cookie::Cookie;
 use crate::rest::body::Body;
 use crate::rest::caller::Authenticator;
+use crate::rest::door::Door;
 use crate::rest::problem::{AUTHENTICATED, Code, Problem, Refused, WITH_BODY, refusals};
 use crate::rest::security::PersonCredentials;
 use crate::sign_in::{Callback, Error, Finished, Refusal, SignIn};
@@ -63,14 +64,20 @@ const FINISH: &[Code] = &[Code::InvalidField, Code::InvalidState, Code::Provider
 pub struct Auth {
     sign_in: Arc<SignIn>,
     authenticator: Authenticator,
+    door: Door,
     cookie: Cookie,
 }
 
 impl Auth {
     /// The resource; `is_https` says whether browsers reach it by TLS.
     #[must_use]
-    pub fn new(sign_in: Arc<SignIn>, authenticator: Authenticator, is_https: bool) -> Self {
-        Self { sign_in, authenticator, cookie: Cookie { is_https } }
+    pub fn new(
+        sign_in: Arc<SignIn>,
+        authenticator: Authenticator,
+        door: Door,
+        is_https: bool,
+    ) -> Self {
+        Self { sign_in, authenticator, door, cookie: Cookie { is_https } }
     }
 
     async fn welcome(&self, req: &HttpRequest, callback: Callback) -> Result<Welcome, Problem> {
@@ -191,7 +198,7 @@ impl Auth {
     /// Who am I
     #[oai(path = "/auth/me", method = "get", operation_id = "get_me")]
     async fn me(&self, who: PersonCredentials<'_>) -> Result<Me, Refused<MeRefusals>> {
-        let caller = self.authenticator.caller(&who).await?;
+        let caller = self.door.caller(&who).await?;
         caller.person_only()?;
         let user = self.sign_in.user(caller.user).await.map_err(problem)?;
         Ok(Me::Profile(Json(user.into()), NO_STORE.to_owned()))

@@ -29,7 +29,7 @@ const NOT_TEXT: &str = "must be a string";
 pub trait Request: Type + Sized {
     /// Takes every field it knows, and is `None` when one of them is wrong. Reads all of them
     /// before it gives up, so that the caller is told everything at once.
-    fn read(fields: &mut Fields) -> Option<Self>;
+    fn read(fields: &mut Fields<'_>) -> Option<Self>;
 }
 
 /// A JSON body, not read yet.
@@ -54,9 +54,8 @@ impl<T: Request> Body<T> {
         if !self.content_type.as_deref().is_some_and(is_json) {
             return Err(Problem::unsupported_media_type());
         }
-        let Object(fields) =
-            serde_json::from_slice(&self.bytes).map_err(|_| Problem::malformed_request())?;
-        let mut fields = Fields { fields, errors: Vec::new(), is_amount_wrong: false };
+        let object = serde_json::from_slice(&self.bytes);
+        let mut fields = Fields::of(object.map_err(|_| Problem::malformed_request())?);
         let read = T::read(&mut fields);
         fields.finish(read)
     }
@@ -68,17 +67,21 @@ fn is_json(content_type: &str) -> bool {
 }
 
 /// The fields of a body that nobody has taken, and what was wrong with those somebody has.
-pub struct Fields {
-    fields: Vec<(String, Box<RawValue>)>,
+pub struct Fields<'a> {
+    fields: Vec<(Cow<'a, str>, &'a RawValue)>,
     errors: Vec<FieldError>,
     is_amount_wrong: bool,
 }
 
-impl Fields {
+impl<'a> Fields<'a> {
+    fn of(object: Object<'a>) -> Self {
+        Self { fields: object.0, errors: Vec::new(), is_amount_wrong: false }
+    }
+
     /// A sum of money.
     pub fn amount(&mut self, name: &'static str) -> Option<Amount> {
         let written = self.take(name);
-        let read = written.as_deref().map_or(Err(MISSING), |it| parse_amount(it.get()));
+        let read = written.map_or(Err(MISSING), |it| parse_amount(it.get()));
         self.is_amount_wrong |= read.is_err();
         self.keep(name, read)
     }
@@ -91,7 +94,7 @@ impl Fields {
     ) -> Option<V> {
         let read = match self.take(name) {
             None => Err(MISSING),
-            Some(written) => string(&written).and_then(parse),
+            Some(written) => string(written).and_then(parse),
         };
         self.keep(name, read)
     }
@@ -106,7 +109,7 @@ impl Fields {
         let read = match self.take(name) {
             None => Ok(None),
             Some(written) if written.get() == "null" => Ok(None),
-            Some(written) => string(&written).and_then(parse).map(Some),
+            Some(written) => string(written).and_then(parse).map(Some),
         };
         self.keep(name, read)
     }
@@ -126,7 +129,56 @@ impl Fields {
         self.keep(name, read)
     }
 
-    fn take(&mut self, name: &str) -> Option<Box<RawValue>> {
+    /// A yes or no that may be absent or `null`, which is no.
+    pub fn flag(&mut self, name: &'static str) -> Option<bool> {
+        let read = match self.take(name).map(RawValue::get) {
+            None | Some("null" | "false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err("must be true or false"),
+        };
+        self.keep(name, read)
+    }
+
+    /// A list of 1 to `len_max` objects that must be there. What is wrong in one of them is named
+    /// by its place: `transfers[3].amount`.
+    pub fn list<T: Request>(&mut self, name: &'static str, len_max: usize) -> Option<Vec<T>> {
+        let written: Result<Vec<&RawValue>, _> = match self.take(name) {
+            None => Err(MISSING),
+            Some(written) => serde_json::from_str(written.get()).map_err(|_| "must be a list"),
+        };
+        let written = written.and_then(|it| match it.len() {
+            0 => Err("must not be empty"),
+            len if len > len_max => Err("has too many items"),
+            _ => Ok(it),
+        });
+        let written = self.keep(name, written)?;
+        let items: Vec<Option<T>> = written
+            .into_iter()
+            .enumerate()
+            .map(|(place, item)| self.item(&format!("{name}[{place}]"), item))
+            .collect();
+        items.into_iter().collect()
+    }
+
+    fn item<T: Request>(&mut self, at: &str, written: &RawValue) -> Option<T> {
+        let Ok(object) = serde_json::from_str(written.get()) else {
+            let message = "must be an object that has no name twice".into();
+            self.errors.push(FieldError { field: at.to_owned().into(), message });
+            return None;
+        };
+        let mut fields = Fields::of(object);
+        let read = T::read(&mut fields);
+        fields.name_unknown();
+        self.is_amount_wrong |= fields.is_amount_wrong;
+        let is_right = fields.errors.is_empty();
+        self.errors.extend(fields.errors.into_iter().map(|it| FieldError {
+            field: format!("{at}.{}", it.field).into(),
+            message: it.message,
+        }));
+        read.filter(|_| is_right)
+    }
+
+    fn take(&mut self, name: &str) -> Option<&'a RawValue> {
         let at = self.fields.iter().position(|(it, _)| it == name)?;
         Some(self.fields.swap_remove(at).1)
     }
@@ -138,12 +190,16 @@ impl Fields {
         .ok()
     }
 
-    fn finish<T>(mut self, read: Option<T>) -> Result<T, Problem> {
-        // Callers' spelling is shown back to them, but not at any length.
+    /// Refuses what nobody took. Callers' spelling is shown back to them, but not at any length.
+    fn name_unknown(&mut self) {
         self.errors.extend(self.fields.iter().map(|(name, _)| FieldError {
             field: Cow::Owned(name.chars().take(64).collect()),
             message: "is not a field of this request".into(),
         }));
+    }
+
+    fn finish<T>(mut self, read: Option<T>) -> Result<T, Problem> {
+        self.name_unknown();
         match read {
             Some(it) if self.errors.is_empty() => Ok(it),
             Some(_) | None if self.is_amount_wrong => {
@@ -172,22 +228,26 @@ fn parse_amount(written: &str) -> Result<Amount, &'static str> {
 }
 
 /// A JSON object with every value as it was written, and no name twice.
-struct Object(Vec<(String, Box<RawValue>)>);
+struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
-impl<'de> Deserialize<'de> for Object {
+/// A name in an object; borrowed unless it has escapes.
+#[derive(serde::Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Object<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Read;
 
         impl<'de> Visitor<'de> for Read {
-            type Value = Object;
+            type Value = Object<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
-                let mut fields: Vec<(String, Box<RawValue>)> = Vec::new();
-                while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
+                let mut fields: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::new();
+                while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &RawValue>()? {
                     // Two amounts would mean one to us and the other to whoever logs the request.
                     if fields.iter().any(|(it, _)| *it == name) || fields.len() >= FIELDS_MAX {
                         return Err(serde::de::Error::custom("a name twice, or too many names"));
@@ -256,7 +316,7 @@ mod tests {
     }
 
     impl Request for Asked {
-        fn read(fields: &mut Fields) -> Option<Self> {
+        fn read(fields: &mut Fields<'_>) -> Option<Self> {
             let amount = fields.amount("amount");
             let note = fields
                 .optional_text("note", |it| if it.len() > 3 { Err("too long") } else { Ok(it) });

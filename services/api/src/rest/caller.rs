@@ -5,15 +5,14 @@
 
 use std::sync::Arc;
 
-use moka::sync::Cache;
 use poem::Request;
 use poem::http::{HeaderMap, HeaderName, header};
 use primitives::{KeyId, SessionId, Timestamp, UserId};
 use sha2::{Digest as _, Sha256};
-use sqlx::PgPool;
 use tracing::error;
 
-use crate::key_cache::{KeyCache, KeyRefusal};
+use crate::directory::Directory;
+use crate::key_cache::{self, KeyCache, KeyRefusal};
 use crate::liveness::Liveness;
 use crate::permissions::{Permission, Permissions};
 use crate::rest::problem::Problem;
@@ -21,8 +20,6 @@ use crate::session::{AccessTokens, TokenRefusal};
 use crate::sign_in::SignIn;
 use crate::store::users::{self, Wallet};
 
-/// Most wallets remembered, about 100 bytes each.
-const WALLETS_MAX: u64 = 1_000_000;
 /// What 32 bytes are in base64url without padding.
 const KEY_BODY_CHARS: usize = 43;
 
@@ -91,38 +88,62 @@ impl Caller {
 }
 
 /// What a request shows, before anybody believes it.
-#[derive(Debug, PartialEq, Eq)]
-enum Shown<'a> {
+#[derive(Debug)]
+pub enum Shown<'a> {
+    /// What stands where an access token belongs.
     Token(&'a str),
-    Key([u8; 32]),
+    /// Something written as an API key.
+    Key(key_cache::Shown),
+}
+
+impl Shown<'_> {
+    /// Whether believing or refusing it costs a question, about something anybody could make up.
+    #[must_use]
+    pub fn is_strange(&self) -> bool {
+        match self {
+            // Only a token whose signature is good is looked up.
+            Self::Token(_) => false,
+            Self::Key(key) => !key.was_good(),
+        }
+    }
 }
 
 /// Finds out who asks. Cheap to clone; clones share what they remember.
 #[derive(Clone)]
 pub struct Authenticator {
-    pool: PgPool,
+    directory: Directory,
     tokens: Arc<AccessTokens>,
     liveness: Arc<Liveness>,
     keys: KeyCache,
-    wallets: Cache<UserId, Wallet>,
 }
 
 impl Authenticator {
     /// Believes the tokens of `sign_in` and the keys that `keys` vouches for.
     #[must_use]
-    pub fn new(pool: PgPool, sign_in: &SignIn, keys: KeyCache) -> Self {
+    pub fn new(directory: Directory, sign_in: &SignIn, keys: KeyCache) -> Self {
         let (tokens, liveness) = (sign_in.tokens(), sign_in.liveness());
-        Self { pool, tokens, liveness, keys, wallets: Cache::new(WALLETS_MAX) }
+        Self { directory, tokens, liveness, keys }
+    }
+
+    /// What the request shows.
+    ///
+    /// # Errors
+    /// The codes of the contract's section 2 for what cannot be credentials.
+    pub fn shown<'a>(&self, request: &'a Request) -> Result<Shown<'a>, Problem> {
+        match written(request.headers())? {
+            Written::Token(token) => Ok(Shown::Token(token)),
+            Written::Key(digest) => Ok(Shown::Key(self.keys.recall(digest))),
+        }
     }
 
     /// Who asks.
     ///
     /// # Errors
-    /// The 400 and 401 codes of the contract's section 2, or `service_unavailable`.
-    pub async fn caller(&self, req: &Request) -> Result<Caller, Problem> {
-        match shown(req.headers())? {
+    /// The 401 codes of the contract's section 2, or `service_unavailable`.
+    pub async fn caller(&self, shown: &Shown<'_>) -> Result<Caller, Problem> {
+        match shown {
             Shown::Token(token) => self.person(token).await,
-            Shown::Key(digest) => self.key(digest).await,
+            Shown::Key(key) => self.key(key).await,
         }
     }
 
@@ -130,9 +151,9 @@ impl Authenticator {
     ///
     /// # Errors
     /// `user_session_required` for a good key, and whatever [`Authenticator::caller`] says of others.
-    pub async fn no_key(&self, req: &Request) -> Result<(), Problem> {
-        if req.headers().contains_key(&API_KEY) {
-            self.caller(req).await?.person_only()?;
+    pub async fn no_key(&self, request: &Request) -> Result<(), Problem> {
+        if request.headers().contains_key(&API_KEY) {
+            self.caller(&self.shown(request)?).await?.person_only()?;
         }
         Ok(())
     }
@@ -151,8 +172,8 @@ impl Authenticator {
         Ok(Caller { user: access.user, wallet, kind })
     }
 
-    async fn key(&self, digest: [u8; 32]) -> Result<Caller, Problem> {
-        let verified = self.keys.verify(digest).await;
+    async fn key(&self, shown: &key_cache::Shown) -> Result<Caller, Problem> {
+        let verified = self.keys.verify(shown).await;
         let grant = verified.map_err(|_| Problem::service_unavailable())?;
         let grant = grant.map_err(|it| match it {
             KeyRefusal::Unknown => Problem::invalid_api_key(),
@@ -165,14 +186,7 @@ impl Authenticator {
     }
 
     async fn wallet(&self, user: UserId) -> Result<Option<Wallet>, Problem> {
-        if let Some(wallet) = self.wallets.get(&user) {
-            return Ok(Some(wallet));
-        }
-        let wallet = users::wallet_of(&self.pool, user).await.map_err(unavailable)?;
-        if let Some(wallet) = wallet {
-            self.wallets.insert(user, wallet);
-        }
-        Ok(wallet)
+        self.directory.wallet_of(user).await.map_err(unavailable)
     }
 }
 
@@ -182,8 +196,15 @@ fn unavailable(broken: users::Error) -> Problem {
     Problem::service_unavailable()
 }
 
+/// Credentials as they are written.
+#[derive(Debug, PartialEq, Eq)]
+enum Written<'a> {
+    Token(&'a str),
+    Key([u8; 32]),
+}
+
 /// Reads the two headers; never both, and neither twice.
-fn shown(headers: &HeaderMap) -> Result<Shown<'_>, Problem> {
+fn written(headers: &HeaderMap) -> Result<Written<'_>, Problem> {
     let has_token = headers.contains_key(header::AUTHORIZATION);
     let has_key = headers.contains_key(&API_KEY);
     match (has_token, has_key) {
@@ -191,12 +212,12 @@ fn shown(headers: &HeaderMap) -> Result<Shown<'_>, Problem> {
         (false, false) => Err(Problem::missing_credentials()),
         (true, false) => {
             let token = only(headers, &header::AUTHORIZATION).and_then(bearer);
-            token.map(Shown::Token).ok_or_else(Problem::invalid_token)
+            token.map(Written::Token).ok_or_else(Problem::invalid_token)
         }
         (false, true) => {
             let key = only(headers, &API_KEY).filter(|it| looks_like_a_key(it));
             let digest = key.map(|it| Sha256::digest(it).into());
-            digest.map(Shown::Key).ok_or_else(Problem::invalid_api_key)
+            digest.map(Written::Key).ok_or_else(Problem::invalid_api_key)
         }
     }
 }
@@ -237,9 +258,9 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        match shown(&map) {
-            Ok(Shown::Token(token)) => Ok(Some(token.to_owned())),
-            Ok(Shown::Key(_)) => Ok(None),
+        match written(&map) {
+            Ok(Written::Token(token)) => Ok(Some(token.to_owned())),
+            Ok(Written::Key(_)) => Ok(None),
             Err(problem) => Err(problem.code()),
         }
     }

@@ -13,6 +13,7 @@ use sqlx::PgPool;
 use url::{Host, Url};
 
 use crate::ask::{self, Failure, Payments};
+use crate::claims::Claims;
 use crate::permissions::Permission;
 use crate::rest::Tag;
 use crate::rest::body::{Body, Fields, Request};
@@ -35,6 +36,7 @@ const NO_EMAIL: &str = "no-email@example.com";
 pub(crate) struct Deposits {
     pub(crate) door: Door,
     pub(crate) people: PgPool,
+    pub(crate) claims: Claims,
     pub(crate) payments: Payments,
     /// Longest wait for the provider's checkout.
     pub(crate) wait: Duration,
@@ -61,7 +63,7 @@ impl Example for DepositRequest {
 }
 
 impl Request for DepositRequest {
-    fn read(fields: &mut Fields) -> Option<Self> {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let amount = fields.amount("amount");
         let callback_url = fields.optional_text("callback_url", callback_url);
         Some(Self { amount: Minor(amount?), callback_url: callback_url? })
@@ -275,7 +277,7 @@ impl Deposits {
                 asked.callback_url.as_deref(),
             ],
         );
-        idempotency::claim(&self.people, request_key, digest, now).await?;
+        idempotency::claim(&self.claims, request_key, digest, true).await?;
         let mut conn = self.people.acquire().await.map_err(ask::broken)?;
         let person = users::user(&mut conn, caller.user).await.map_err(ask::broken)?;
         let email = person.and_then(|it| it.email).unwrap_or_else(|| NO_EMAIL.to_owned());
@@ -366,7 +368,7 @@ impl Example for PaystackEvent {
 }
 
 impl Request for PaystackEvent {
-    fn read(_fields: &mut Fields) -> Option<Self> {
+    fn read(_fields: &mut Fields<'_>) -> Option<Self> {
         unreachable!("webhooks are documented here and read by the payments service")
     }
 }

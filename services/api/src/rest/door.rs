@@ -24,10 +24,23 @@ impl Door {
     ///
     /// # Errors
     /// Whatever is wrong with the credentials, or `rate_limited`. Wrong credentials are counted by
-    /// client address, so that a flood of them is turned away and locks nobody else out.
+    /// client address, so that a flood of them is turned away and locks nobody else out; those that
+    /// somebody else would have to be asked about are counted before.
     pub async fn caller(&self, request: &Request) -> Result<Caller, Problem> {
-        let caller = match self.authenticator.caller(request).await {
+        let shown = match self.authenticator.shown(request) {
+            Ok(shown) => shown,
+            Err(problem) => {
+                self.limits.address(request)?;
+                return Err(problem);
+            }
+        };
+        let is_strange = shown.is_strange();
+        if is_strange {
+            self.limits.address(request)?;
+        }
+        let caller = match self.authenticator.caller(&shown).await {
             Ok(caller) => caller,
+            Err(problem) if is_strange => return Err(problem),
             Err(problem) => {
                 self.limits.address(request)?;
                 return Err(problem);

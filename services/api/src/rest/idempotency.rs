@@ -7,13 +7,11 @@
 use poem::RequestBody;
 use poem_openapi::registry::{MetaParamIn, MetaSchema, MetaSchemaRef};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
-use primitives::{AccountId, RequestKey, Timestamp};
+use primitives::{AccountId, RequestKey};
 use sha2::{Digest as _, Sha256};
-use sqlx::PgPool;
 
-use crate::ask;
+use crate::claims::{Claims, Unavailable};
 use crate::rest::problem::Problem;
-use crate::store::requests;
 
 const HEADER: &str = "Idempotency-Key";
 const KEY_BYTES_MAX: usize = 255;
@@ -50,17 +48,32 @@ impl IdempotencyKey {
 
 /// Takes the key for this request. Without a key there is nothing to take.
 ///
+/// `is_durable`: see [`Claims::take`].
+///
 /// # Errors
 /// `idempotency_key_reused` if it belongs to another request, or `service_unavailable`.
 pub async fn claim(
-    pool: &PgPool,
+    claims: &Claims,
     key: Option<RequestKey>,
     digest: [u8; 32],
-    now: Timestamp,
+    is_durable: bool,
 ) -> Result<(), Problem> {
     let Some(key) = key else { return Ok(()) };
-    let first = requests::claim(pool, key, digest, now).await.map_err(ask::broken)?;
-    if first == digest { Ok(()) } else { Err(Problem::idempotency_key_reused()) }
+    match claims.take(key, digest, is_durable).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Problem::idempotency_key_reused()),
+        Err(Unavailable) => Err(Problem::service_unavailable()),
+    }
+}
+
+/// The key, or the digest, of one item of a request that asks for several things.
+#[must_use]
+pub fn of_item(whole: &[u8; 32], place: usize) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    digest.update(b"item");
+    digest.update(whole);
+    digest.update(u64::try_from(place).unwrap_or(u64::MAX).to_be_bytes());
+    digest.finalize().into()
 }
 
 /// The digest of what is asked: the operation and each field, each with its length before it, so

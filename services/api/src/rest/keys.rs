@@ -10,9 +10,9 @@ use primitives::{KeyId, RequestKey, Timestamp};
 use proto_events::convert::{self, WireId as _};
 use proto_events::keys::v1 as wire;
 use proto_events::keys::v1::command::Body as Asked;
-use sqlx::PgPool;
 
 use crate::ask::{self, Failure};
+use crate::claims::Claims;
 use crate::permissions::Permission;
 use crate::rest::Tag;
 use crate::rest::body::{Body, Fields, Request};
@@ -32,7 +32,7 @@ const NAME_CHARS_MAX: usize = 100;
 pub(crate) struct Keys {
     pub(crate) door: Door,
     pub(crate) keys: ask::Keys,
-    pub(crate) people: PgPool,
+    pub(crate) claims: Claims,
     /// Longest wait for an outcome.
     pub(crate) wait: Duration,
 }
@@ -138,7 +138,7 @@ impl Example for CreateRequest {
 }
 
 impl Request for CreateRequest {
-    fn read(fields: &mut Fields) -> Option<Self> {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let name = fields.text("name", name);
         let permissions = fields.texts("permissions", permissions);
         let expiry = fields.text("expiry", Expiry::parse);
@@ -187,7 +187,7 @@ impl Example for RolloverRequest {
 }
 
 impl Request for RolloverRequest {
-    fn read(fields: &mut Fields) -> Option<Self> {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let expired_key_id = fields.text("expired_key_id", Ok);
         let expiry = fields.text("expiry", Expiry::parse);
         Some(Self { expired_key_id: expired_key_id?, expiry: expiry? })
@@ -355,7 +355,7 @@ impl Keys {
             "create_key",
             &[Some(&asked.name), Some(&names.join(" ")), Some(asked.expiry.as_str())],
         );
-        idempotency::claim(&self.people, request_key, digest, Timestamp::now()).await?;
+        idempotency::claim(&self.claims, request_key, digest, true).await?;
         let create = wire::CreateKey {
             key_id: KeyId::generate().to_bytes(),
             name: asked.name,
@@ -385,7 +385,7 @@ impl Keys {
             "roll_over_key",
             &[Some(&asked.expired_key_id), Some(asked.expiry.as_str())],
         );
-        idempotency::claim(&self.people, request_key, digest, Timestamp::now()).await?;
+        idempotency::claim(&self.claims, request_key, digest, true).await?;
         let expired = KeyId::parse(&asked.expired_key_id).map_err(|_| Problem::key_not_found())?;
         let roll_over = wire::RollOverKey {
             key_id: KeyId::generate().to_bytes(),

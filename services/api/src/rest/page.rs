@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult, Type};
+use primitives::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use crate::rest::problem::Problem;
@@ -71,6 +72,28 @@ impl<P: Parameter> Written<P> {
         let read = self.text.as_deref().map(parse).transpose();
         read.map_err(|message| Problem::invalid_field(P::NAME, message))
     }
+}
+
+/// Declares a query parameter that is read late.
+macro_rules! parameter {
+    ($(#[$doc:meta])* $name:ident $text:literal $schema:expr) => {
+        $(#[$doc])*
+        pub(crate) struct $name;
+
+        impl $crate::rest::page::Parameter for $name {
+            const NAME: &'static str = $text;
+
+            fn schema() -> poem_openapi::registry::MetaSchema {
+                $schema
+            }
+        }
+    };
+}
+pub(crate) use parameter;
+
+/// Reads a moment.
+pub(crate) fn moment(text: &str) -> Result<Timestamp, &'static str> {
+    Timestamp::parse(text).map_err(|_| "must be an RFC 3339 time, such as 2026-01-15T09:15:02Z")
 }
 
 impl<P: Parameter> Type for Written<P> {

@@ -144,6 +144,8 @@ codes! {
         "The wallet is frozen: no money leaves or enters it.";
     LimitExceeded limit_exceeded UNPROCESSABLE_ENTITY "limit_exceeded" "Limit exceeded"
         "The amount is more than may be moved.";
+    GroupRefused group_refused UNPROCESSABLE_ENTITY "group_refused" "Group refused"
+        "Another transfer of the atomic batch was refused, so this one was not made.";
     DeadlineExceeded deadline_exceeded UNPROCESSABLE_ENTITY "deadline_exceeded" "Deadline exceeded"
         "It could not be decided in time, so it was not done. Ask again with a new Idempotency-Key.";
     IdempotencyKeyReused idempotency_key_reused UNPROCESSABLE_ENTITY "idempotency_key_reused" "Idempotency key reused"
@@ -261,6 +263,12 @@ impl Problem {
         self.code
     }
 
+    /// What it means, for people.
+    #[must_use]
+    pub fn into_detail(self) -> String {
+        self.detail.into_owned()
+    }
+
     /// The status it is sent with.
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -305,21 +313,39 @@ pub fn from_rejection(rejection: Rejection) -> Problem {
         Rejection::DebitAccountNotFound => {
             Problem::service_unavailable().detail("Your wallet is still being opened.")
         }
-        // The kind mismatch is a wallet number that leads to one of the ledger's own accounts: there is no such wallet.
-        Rejection::CreditAccountNotFound | Rejection::AccountKindMismatch => {
-            Problem::wallet_not_found()
-        }
+        // The kind mismatch is a wallet number that leads to one of the ledger's own accounts: there
+        // is no such wallet. A closed one will never be one again.
+        Rejection::CreditAccountNotFound
+        | Rejection::AccountKindMismatch
+        | Rejection::CreditAccountClosed => Problem::wallet_not_found(),
         Rejection::CurrencyMismatch => {
             Problem::currency_mismatch().detail("The recipient's wallet has another currency.")
         }
         Rejection::DebitAccountFrozen => Problem::wallet_frozen(),
+        Rejection::DebitAccountClosed => {
+            Problem::wallet_frozen().detail("The wallet is closed: no money will move any more.")
+        }
         Rejection::CreditAccountFrozen => {
             Problem::wallet_frozen().detail("The recipient's wallet cannot receive money.")
         }
         Rejection::InsufficientFunds => Problem::insufficient_funds(),
         Rejection::LimitExceeded => Problem::limit_exceeded(),
-        // We sent what the ledger cannot read, or it answered what we cannot: a bug in us.
-        Rejection::Malformed | Rejection::Unspecified => Problem::internal_error(),
+        Rejection::GroupRefused => Problem::group_refused(),
+        // We sent what the ledger cannot read, or it answered what we cannot, or said no to what we
+        // never ask for: a bug in us.
+        Rejection::Malformed
+        | Rejection::Unspecified
+        | Rejection::HoldNotFound
+        | Rejection::HoldClosed
+        | Rejection::HoldExpired
+        | Rejection::ExceedsHold
+        | Rejection::HoldNotDue
+        | Rejection::TransferNotFound
+        | Rejection::NotReversible
+        | Rejection::ExceedsTransfer
+        | Rejection::AccountNotFound
+        | Rejection::AccountNotEmpty
+        | Rejection::AccountIsClosed => Problem::internal_error(),
     }
 }
 
@@ -574,6 +600,20 @@ mod tests {
             (Rejection::InsufficientFunds, Code::InsufficientFunds),
             (Rejection::LimitExceeded, Code::LimitExceeded),
             (Rejection::Malformed, Code::InternalError),
+            (Rejection::DebitAccountClosed, Code::WalletFrozen),
+            (Rejection::CreditAccountClosed, Code::WalletNotFound),
+            (Rejection::HoldNotFound, Code::InternalError),
+            (Rejection::HoldClosed, Code::InternalError),
+            (Rejection::HoldExpired, Code::InternalError),
+            (Rejection::ExceedsHold, Code::InternalError),
+            (Rejection::HoldNotDue, Code::InternalError),
+            (Rejection::TransferNotFound, Code::InternalError),
+            (Rejection::NotReversible, Code::InternalError),
+            (Rejection::ExceedsTransfer, Code::InternalError),
+            (Rejection::GroupRefused, Code::GroupRefused),
+            (Rejection::AccountNotFound, Code::InternalError),
+            (Rejection::AccountNotEmpty, Code::InternalError),
+            (Rejection::AccountIsClosed, Code::InternalError),
         ];
         every(expected.map(|(it, _)| i32::from(it)), |n| Rejection::try_from(n).is_ok());
         for (rejection, code) in expected {

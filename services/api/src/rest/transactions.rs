@@ -15,17 +15,17 @@ use proto_events::convert::{self, WireId as _};
 use proto_events::ledger::v1 as wire;
 use sqlx::PgPool;
 
-use crate::ask::{self, Ledger};
+use crate::ask::{self, Decided, Failure, Ledger};
+use crate::directory::Directory;
 use crate::permissions::Permission;
 use crate::rest::Tag;
 use crate::rest::caller::Caller;
 use crate::rest::door::Door;
-use crate::rest::page::{self, Parameter, Written};
+use crate::rest::page::{self, Written, parameter};
 use crate::rest::problem::{AUTHENTICATED, Code, Problem, Refused, refusals};
 use crate::rest::security::Credentials;
 use crate::rest::values::{Maybe, Minor, Moment};
 use crate::store::pending::{self, Pending, Settled};
-use crate::store::users;
 
 const LIMIT_DEFAULT: u32 = 20;
 const LIMIT_MAX: u32 = 100;
@@ -36,6 +36,7 @@ const SETTLE_WAIT: Duration = Duration::from_secs(3);
 pub(crate) struct Transactions {
     pub(crate) door: Door,
     pub(crate) people: PgPool,
+    pub(crate) directory: Directory,
     pub(crate) ledger: Ledger,
 }
 
@@ -49,6 +50,14 @@ pub(crate) enum Kind {
     TransferIn,
     /// Money to another wallet.
     TransferOut,
+    /// Money that came back: a transfer of this wallet was reversed.
+    ReversalIn,
+    /// Money that went back: a transfer to this wallet was reversed.
+    ReversalOut,
+    /// Money in that the platform put right.
+    AdjustmentIn,
+    /// Money out that the platform put right.
+    AdjustmentOut,
 }
 
 /// Whether it happened.
@@ -127,22 +136,6 @@ impl Example for History {
     }
 }
 
-/// Declares a query parameter that is read late.
-macro_rules! parameter {
-    ($(#[$doc:meta])* $name:ident $text:literal $schema:expr) => {
-        $(#[$doc])*
-        pub(crate) struct $name;
-
-        impl Parameter for $name {
-            const NAME: &'static str = $text;
-
-            fn schema() -> MetaSchema {
-                $schema
-            }
-        }
-    };
-}
-
 parameter! {
     /// How many.
     Limit "limit" MetaSchema {
@@ -162,7 +155,7 @@ parameter! {
     /// Only this kind.
     Type "type" MetaSchema {
         ty: "string",
-        enum_items: vec!["deposit".into(), "transfer_in".into(), "transfer_out".into()],
+        enum_items: KINDS.iter().map(|(name, ..)| (*name).into()).collect(),
         ..MetaSchema::ANY
     }
 }
@@ -207,8 +200,8 @@ impl Transactions {
         let limit = limit.read(limit_of)?.unwrap_or(LIMIT_DEFAULT);
         let before = cursor.read(|it| page::parse_cursor(it).ok_or("is not a cursor of ours"))?;
         let (kind, direction) = r#type.read(kind_of)?.unwrap_or_default();
-        let from = from.read(moment)?;
-        let to = to.read(moment)?;
+        let from = from.read(page::moment)?;
+        let to = to.read(page::moment)?;
         let list = wire::ListMovements {
             account_id: caller.wallet.account.to_bytes(),
             limit,
@@ -277,7 +270,7 @@ impl Transactions {
         let row = pending::find(&self.people, account, transfer).await.map_err(ask::broken)?;
         let Some(row) = row else { return Ok(None) };
         let settled = match row.settled {
-            None if now > row.deadline_at => self.settle(&row).await?,
+            None if now > row.command.deadline_at => self.settle(&row).await?,
             settled => settled,
         };
         match settled {
@@ -306,31 +299,35 @@ impl Transactions {
     }
 
     /// Asks the ledger with the very same command. Its deadline being over, the ledger repeats what
-    /// it decided then, or refuses for good. No answer: still pending.
+    /// it decided then, or refuses for good; of every transfer of the command, so all are settled.
+    /// No answer: still pending.
     async fn settle(&self, row: &Pending) -> Result<Option<Settled>, Problem> {
-        let command = wire::Command::decode(row.command.as_slice()).map_err(ask::unreadable)?;
-        let Ok(outcome) = self.ledger.post(&command, SETTLE_WAIT).await else { return Ok(None) };
-        let rejection = wire::Rejection::try_from(outcome.rejection).map_err(ask::unreadable)?;
-        let as_transfer =
-            TransferId::read("transfer_id", &outcome.transfer_id).map_err(ask::unreadable)?;
-        let settled = Settled {
-            as_transfer,
-            rejection: (rejection != wire::Rejection::Unspecified).then_some(rejection),
-            at: Timestamp::from_micros(outcome.decided_at_us),
+        let message = row.command.message.as_slice();
+        let command = wire::Command::decode(message).map_err(ask::unreadable)?;
+        let outcomes = match self.ledger.post(&command, SETTLE_WAIT).await {
+            Ok(outcomes) => outcomes,
+            Err(Failure::Unavailable | Failure::Unknown) => return Ok(None),
         };
-        pending::settle(&self.people, row.transfer, settled).await.map_err(ask::broken)?;
-        Ok(Some(settled))
+        let ids = ask::transfer_ids(&command).map_err(ask::unreadable)?;
+        let settled = ids.into_iter().zip(&outcomes).map(|(id, outcome)| {
+            let decided = Decided::read(outcome, id)?;
+            let (as_transfer, rejection) = (decided.transfer, decided.rejection);
+            Ok(Settled { as_transfer, rejection, at: decided.at })
+        });
+        let settled: Vec<Settled> = settled.collect::<Result<_, Problem>>()?;
+        let stored = pending::settle(&self.people, row.command_id, &settled).await;
+        stored.map_err(ask::broken)?;
+        Ok(settled.get(row.place).copied())
     }
 
     async fn shown(&self, movements: &[wire::Movement]) -> Result<Vec<Transaction>, Problem> {
         let counterparties: Vec<AccountId> = movements
             .iter()
-            .filter(|it| it.kind() == wire::TransferKind::Wallet)
+            .filter(|it| it.kind() != wire::TransferKind::Deposit)
             .map(|it| AccountId::read("counterparty_account_id", &it.counterparty_account_id))
             .collect::<Result<_, _>>()
             .map_err(ask::unreadable)?;
-        let numbers =
-            users::numbers_of(&self.people, &counterparties).await.map_err(ask::broken)?;
+        let numbers = self.directory.numbers_of(&counterparties).await.map_err(ask::broken)?;
         movements.iter().map(|it| transaction(it, &numbers)).collect()
     }
 }
@@ -346,18 +343,10 @@ fn transaction(
         Ok::<_, convert::Malformed>((id, amount, other))
     };
     let (id, amount, other) = read().map_err(ask::unreadable)?;
-    let kind = match (movement.kind(), movement.direction()) {
-        (wire::TransferKind::Deposit, _) => Kind::Deposit,
-        (wire::TransferKind::Wallet, wire::Direction::Credit) => Kind::TransferIn,
-        (wire::TransferKind::Wallet, wire::Direction::Debit) => Kind::TransferOut,
-        (wire::TransferKind::Unspecified, _)
-        | (wire::TransferKind::Wallet, wire::Direction::Unspecified) => {
-            return Err(ask::unreadable(convert::Malformed {
-                field: "kind",
-                expected: "a kind and a direction",
-            }));
-        }
-    };
+    let kind = kind(movement.kind(), movement.direction());
+    let kind = kind.ok_or_else(|| {
+        ask::unreadable(convert::Malformed { field: "kind", expected: "a kind and a direction" })
+    })?;
     let is_posted = movement.rejection() == wire::Rejection::Unspecified;
     let status = if is_posted { Status::Success } else { Status::Failed };
     Ok(Transaction {
@@ -374,21 +363,41 @@ fn transaction(
     })
 }
 
+/// What a movement is to this wallet; `None` for what is never listed.
+fn kind(kind: wire::TransferKind, direction: wire::Direction) -> Option<Kind> {
+    use wire::TransferKind as Wire;
+
+    let (credit, debit) = match kind {
+        Wire::Deposit => (Kind::Deposit, Kind::Deposit),
+        // What is captured of a hold is what its sender meant to send.
+        Wire::Wallet | Wire::Capture => (Kind::TransferIn, Kind::TransferOut),
+        Wire::Reversal => (Kind::ReversalIn, Kind::ReversalOut),
+        Wire::Internal => (Kind::AdjustmentIn, Kind::AdjustmentOut),
+        Wire::Unspecified | Wire::Hold | Wire::Release | Wire::Expiry => return None,
+    };
+    match direction {
+        wire::Direction::Credit => Some(credit),
+        wire::Direction::Debit => Some(debit),
+        wire::Direction::Unspecified => None,
+    }
+}
+
 /// A transfer that the ledger has not written: it is not decided, or it was refused for its key.
 fn remembered(row: Pending, status: Status) -> Result<Found, Problem> {
+    let transfer = row.transfer;
     let transaction = Transaction {
-        id: row.transfer.to_string(),
+        id: transfer.id.to_string(),
         kind: Kind::TransferOut,
-        amount: Minor(Amount::from_i64(row.amount_minor).map_err(ask::unreadable)?),
-        currency: row.currency,
+        amount: Minor(Amount::from_i64(transfer.amount_minor).map_err(ask::unreadable)?),
+        currency: transfer.currency,
         status,
         reference: Maybe(None),
-        counterparty_wallet: Maybe(Some(row.recipient_number)),
+        counterparty_wallet: Maybe(Some(transfer.recipient_number)),
         balance_after: Maybe(None),
-        note: Maybe(row.note),
-        created_at: Moment(row.created_at),
+        note: Maybe(transfer.note),
+        created_at: Moment(row.command.created_at),
     };
-    Ok(Found { transaction, made_by: row.made_by })
+    Ok(Found { transaction, made_by: row.command.made_by })
 }
 
 fn said(text: &str) -> Option<String> {
@@ -401,15 +410,24 @@ fn limit_of(text: &str) -> Result<u32, &'static str> {
     limit.ok_or("must be a whole number from 1 to 100")
 }
 
-fn kind_of(text: &str) -> Result<(wire::TransferKind, wire::Direction), &'static str> {
-    match text {
-        "deposit" => Ok((wire::TransferKind::Deposit, wire::Direction::Unspecified)),
-        "transfer_in" => Ok((wire::TransferKind::Wallet, wire::Direction::Credit)),
-        "transfer_out" => Ok((wire::TransferKind::Wallet, wire::Direction::Debit)),
-        _ => Err("must be deposit, transfer_in or transfer_out"),
-    }
-}
+/// What `type` may be, and what the ledger is asked for then.
+const KINDS: [(&str, wire::TransferKind, wire::Direction); 7] = {
+    use wire::Direction::{Credit, Debit, Unspecified};
+    use wire::TransferKind::{Deposit, Internal, Reversal, Wallet};
+    [
+        ("deposit", Deposit, Unspecified),
+        ("transfer_in", Wallet, Credit),
+        ("transfer_out", Wallet, Debit),
+        ("reversal_in", Reversal, Credit),
+        ("reversal_out", Reversal, Debit),
+        ("adjustment_in", Internal, Credit),
+        ("adjustment_out", Internal, Debit),
+    ]
+};
 
-fn moment(text: &str) -> Result<Timestamp, &'static str> {
-    Timestamp::parse(text).map_err(|_| "must be an RFC 3339 time, such as 2026-01-15T09:15:02Z")
+fn kind_of(text: &str) -> Result<(wire::TransferKind, wire::Direction), &'static str> {
+    let found = KINDS.iter().find(|(name, ..)| *name == text);
+    found.map(|(_, kind, direction)| (*kind, *direction)).ok_or(
+        "must be deposit, transfer_in, transfer_out, reversal_in, reversal_out, adjustment_in or adjustment_out",
+    )
 }

@@ -1,48 +1,39 @@
-//! `POST /wallet/transfer`: money from the caller's wallet to another.
+//! Money from the caller's wallet to others: one transfer a request ([`one`]), or many ([`batch`]).
 //!
 //! The ledger decides; this asks it, and when no outcome came in time says so honestly: 202, and a
-//! place to look. Nothing is written here except on that path.
+//! place to look. Apart from whose an `Idempotency-Key` is, nothing is written here except on that
+//! path.
+
+mod batch;
+mod one;
 
 use std::time::Duration;
 
-use poem_openapi::payload::Json;
 use poem_openapi::types::Example;
-use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
-use primitives::{AccountId, Amount, RequestKey, Timestamp, TransferId, WalletNumber};
-use primitives::{KeyId, WalletNumberError};
+use poem_openapi::{Enum, Object};
+use primitives::{
+    AccountId, Amount, KeyId, RequestKey, Timestamp, TransferId, WalletNumber, WalletNumberError,
+};
 use prometheus::IntCounter;
 use prost::Message as _;
 use proto_events::convert::WireId as _;
 use proto_events::ledger::v1 as wire;
 use sqlx::PgPool;
 
-use crate::ask::{self, Failure, Ledger};
-use crate::permissions::Permission;
-use crate::rest::Tag;
-use crate::rest::body::{Body, Fields, Request};
+use crate::ask::{self, Ledger};
+use crate::claims::Claims;
+use crate::directory::Directory;
+use crate::rest::body::{Fields, Request};
 use crate::rest::caller::Caller;
-use crate::rest::door::Door;
-use crate::rest::idempotency::{self, IdempotencyKey, request_digest};
-use crate::rest::problem::{
-    AUTHENTICATED, COMMANDS, Code, Problem, Refused, WITH_BODY, from_rejection, refusals,
-};
-use crate::rest::security::Credentials;
-use crate::rest::values::{Minor, Moment, is_unprintable};
-use crate::store::{pending, users};
+use crate::rest::problem::Problem;
+use crate::rest::values::{Minor, is_unprintable};
+use crate::store::pending;
+
+pub(crate) use batch::Batches;
+pub(crate) use one::Transfers;
 
 /// Contract, section 4.
 const NOTE_CHARS_MAX: usize = 140;
-
-/// Transfers.
-pub(crate) struct Transfers {
-    pub(crate) door: Door,
-    pub(crate) people: PgPool,
-    pub(crate) ledger: Ledger,
-    /// Longest wait for the ledger's outcome; also how long the command stays valid.
-    pub(crate) wait: Duration,
-    /// Counts answers of 202.
-    pub(crate) pending: IntCounter,
-}
 
 /// What to send, and to whom.
 #[derive(Debug, Object)]
@@ -69,7 +60,7 @@ impl Example for TransferRequest {
 }
 
 impl Request for TransferRequest {
-    fn read(fields: &mut Fields) -> Option<Self> {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let number = fields.text("recipient_wallet_number", shaped);
         let amount = fields.amount("amount");
         let note = fields.optional_text("note", note);
@@ -110,41 +101,6 @@ pub(crate) enum TransferStatus {
     Pending,
 }
 
-/// A transfer that was made.
-#[derive(Debug, Object)]
-#[oai(example)]
-pub(crate) struct Sent {
-    /// Its id.
-    transaction_id: String,
-    /// Always `success`.
-    status: TransferStatus,
-    /// How much, in minor units.
-    amount: Minor,
-    /// ISO 4217.
-    currency: String,
-    /// Who received it.
-    recipient_wallet: String,
-    /// When the ledger decided.
-    created_at: Moment,
-    /// What the sender's wallet holds afterwards; only for callers who may read.
-    #[oai(skip_serializing_if_is_none)]
-    balance: Option<u64>,
-}
-
-impl Example for Sent {
-    fn example() -> Self {
-        Self {
-            transaction_id: "txn_0192f0c1e6b87c3a9d2e4f5061728394".to_owned(),
-            status: TransferStatus::Success,
-            amount: Minor(example_amount()),
-            currency: "NGN".to_owned(),
-            recipient_wallet: "4539578763622".to_owned(),
-            created_at: Moment(Timestamp::from_seconds(1_768_468_464)),
-            balance: Some(380_000),
-        }
-    }
-}
-
 /// A transfer whose outcome is not known yet.
 #[derive(Debug, Object)]
 #[oai(example)]
@@ -155,34 +111,20 @@ pub(crate) struct Awaited {
     status: TransferStatus,
 }
 
-impl Example for Awaited {
-    fn example() -> Self {
-        Self {
-            transaction_id: "txn_0192f0c1e6b87c3a9d2e4f5061728394".to_owned(),
-            status: TransferStatus::Pending,
-        }
+impl Awaited {
+    fn of(transfer: TransferId) -> Self {
+        Self { transaction_id: transfer.to_string(), status: TransferStatus::Pending }
     }
 }
 
-/// The answer to a transfer.
-#[derive(Debug, ApiResponse)]
-pub(crate) enum Transferred {
-    /// The money has moved, durably.
-    #[oai(status = 200)]
-    Sent(
-        Json<Sent>,
-        /// `true` if an earlier copy of this request made it.
-        #[oai(header = "Idempotency-Replayed")]
-        Option<bool>,
-    ),
-    /// Not known in time. It becomes a success or a failure within seconds and never executes late.
-    #[oai(status = 202)]
-    Awaited(
-        Json<Awaited>,
-        /// Where to look.
-        #[oai(header = "Location")]
-        String,
-    ),
+impl Example for Awaited {
+    fn example() -> Self {
+        Self { transaction_id: example_id(), status: TransferStatus::Pending }
+    }
+}
+
+fn example_id() -> String {
+    "txn_0192f0c1e6b87c3a9d2e4f5061728394".to_owned()
 }
 
 /// ₦1,200.00.
@@ -190,28 +132,10 @@ fn example_amount() -> Amount {
     Amount::try_new(120_000).unwrap_or_else(|_| unreachable!("a constant"))
 }
 
-refusals! {
-    /// Sending money.
-    TransferRefusals: AUTHENTICATED, WITH_BODY, COMMANDS, &[
-        Code::InvalidAmount,
-        Code::MissingPermission,
-        Code::WalletNotFound,
-        Code::InsufficientFunds,
-        Code::SameWallet,
-        Code::CurrencyMismatch,
-        Code::WalletFrozen,
-        Code::LimitExceeded,
-    ];
-}
-
-/// A request that has been read and understood.
-struct Asked {
-    transfer: TransferId,
+/// A request that has been read and understood: one wallet's money, to one or many.
+struct Order {
     account: AccountId,
-    recipient: String,
-    amount: Amount,
     currency: String,
-    note: Option<String>,
     made_by: Option<KeyId>,
     request_key: Option<RequestKey>,
     digest: [u8; 32],
@@ -219,145 +143,105 @@ struct Asked {
     deadline: Timestamp,
 }
 
-#[OpenApi(tag = "Tag::Wallet")]
-impl Transfers {
-    /// Send money to another wallet
-    ///
-    /// 200 means that the money has moved, durably. 202 means that this is not known yet: look at
-    /// `Location`. Needs the permission `transfer`; the answer shows a balance only to callers who may read.
-    #[oai(path = "/wallet/transfer", method = "post", operation_id = "transfer")]
-    async fn transfer(
-        &self,
-        who: Credentials<'_>,
-        /// Makes repeating the request safe, for ever: 1–255 visible ASCII characters of your choice.
-        #[oai(name = "Idempotency-Key")]
-        idempotency_key: IdempotencyKey,
-        body: Body<TransferRequest>,
-    ) -> Result<Transferred, Refused<TransferRefusals>> {
-        let caller = self.door.caller(&who).await?;
-        caller.may(Permission::Transfer)?;
-        let request = body.read()?;
-        let request_key = idempotency_key.request_key(caller.wallet.account)?;
-        let asked = self.asked(&caller, request, request_key, Timestamp::now());
-        idempotency::claim(&self.people, request_key, asked.digest, asked.now).await?;
-        let recipient = self.recipient(&asked).await?;
-        let command = command(&asked, recipient);
-        match self.ledger.post(&command, self.wait).await {
-            Ok(outcome) => Ok(sent(&caller, asked, &outcome)?),
-            Err(Failure::Unavailable) => Err(Problem::service_unavailable().into()),
-            Err(Failure::Unknown) => Ok(self.awaited(asked, &command).await?),
-        }
-    }
+/// One transfer of it.
+struct Line {
+    id: TransferId,
+    recipient: String,
+    amount: Amount,
+    note: Option<String>,
+    request_key: Option<RequestKey>,
+    digest: [u8; 32],
 }
 
-impl Transfers {
-    fn asked(
-        &self,
+impl Order {
+    fn of(
         caller: &Caller,
-        request: TransferRequest,
         request_key: Option<RequestKey>,
-        now: Timestamp,
-    ) -> Asked {
-        let currency = caller.wallet.currency.to_string();
-        let digest = request_digest(
-            "transfer",
-            &[
-                Some(&request.recipient_wallet_number),
-                Some(&request.amount.0.to_string()),
-                Some(&currency),
-                request.note.as_deref(),
-            ],
-        );
-        Asked {
-            transfer: TransferId::generate(),
+        digest: [u8; 32],
+        (now, wait): (Timestamp, Duration),
+    ) -> Self {
+        Self {
             account: caller.wallet.account,
-            recipient: request.recipient_wallet_number,
-            amount: request.amount.0,
-            currency,
-            note: request.note,
+            currency: caller.wallet.currency.to_string(),
             made_by: caller.key_id(),
             request_key,
             digest,
             now,
-            deadline: now.plus(self.wait),
+            deadline: now.plus(wait),
         }
     }
 
-    /// The account behind the number. A number that nobody has goes to the ledger all the same when
-    /// the request has a key, so that the refusal is kept under it.
-    async fn recipient(&self, asked: &Asked) -> Result<AccountId, Problem> {
-        let number =
-            WalletNumber::parse(&asked.recipient).map_err(|_| Problem::wallet_not_found())?;
-        match users::account_of(&self.people, &number).await.map_err(ask::broken)? {
-            Some(wallet) => Ok(wallet.account),
-            None if asked.request_key.is_some() => Ok(AccountId::NOBODY),
-            None => Err(Problem::wallet_not_found()),
+    fn transfer(&self, line: &Line, to: AccountId) -> wire::PostTransfer {
+        wire::PostTransfer {
+            transfer_id: line.id.to_bytes(),
+            kind: wire::TransferKind::Wallet.into(),
+            debit_account_id: self.account.to_bytes(),
+            credit_account_id: to.to_bytes(),
+            amount_minor: line.amount.minor(),
+            currency: self.currency.clone(),
+            note: line.note.clone().unwrap_or_default(),
+            request_key: line.request_key.map(|it| it.0.to_vec().into()).unwrap_or_default(),
+            request_digest: line.digest.to_vec().into(),
+            made_by_key_id: self.made_by.map(|it| it.to_bytes()).unwrap_or_default(),
+            ..wire::PostTransfer::default()
         }
     }
 
-    /// Remembers the very command before the answer, so that its fate can always be asked for.
-    async fn awaited(&self, asked: Asked, command: &wire::Command) -> Result<Transferred, Problem> {
-        let request =
-            asked.request_key.map(|key| pending::Request { key: key.0, digest: asked.digest });
-        let row = pending::Pending {
-            transfer: asked.transfer,
-            account: asked.account,
-            made_by: asked.made_by,
-            command: command.encode_to_vec(),
-            deadline_at: asked.deadline,
-            recipient_number: asked.recipient,
-            amount_minor: asked.amount.to_i64(),
-            currency: asked.currency,
-            note: asked.note,
-            created_at: asked.now,
-            settled: None,
+    fn command(&self, transfers: Vec<wire::PostTransfer>, linked: bool) -> wire::Command {
+        let transfers = wire::PostTransfers { transfers, linked };
+        wire::Command {
+            deadline_at_us: self.deadline.micros(),
+            body: Some(wire::command::Body::PostTransfers(transfers)),
+        }
+    }
+}
+
+/// What it takes to send money, however many transfers there are. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Sender {
+    pub(crate) people: PgPool,
+    pub(crate) directory: Directory,
+    pub(crate) claims: Claims,
+    pub(crate) ledger: Ledger,
+    /// Longest wait for the ledger's outcome; also how long a command stays valid.
+    pub(crate) wait: Duration,
+    /// Counts transfers answered with 202.
+    pub(crate) pending: IntCounter,
+}
+
+impl Sender {
+    /// Remembers the very command before the answer, so that its fate can always be asked for. The
+    /// ids are those to answer with: an earlier copy's, if one is remembered.
+    async fn remember(
+        &self,
+        order: Order,
+        lines: Vec<Line>,
+        command: &wire::Command,
+    ) -> Result<Vec<TransferId>, Problem> {
+        let digest = order.digest;
+        let command = pending::Command {
+            account: order.account,
+            made_by: order.made_by,
+            request: order.request_key.map(|key| pending::Request { key: key.0, digest }),
+            message: command.encode_to_vec(),
+            deadline_at: order.deadline,
+            created_at: order.now,
         };
-        let transfer = pending::remember(&self.people, &row, request).await.map_err(ask::broken)?;
-        self.pending.inc();
-        let awaited =
-            Awaited { transaction_id: transfer.to_string(), status: TransferStatus::Pending };
-        Ok(Transferred::Awaited(Json(awaited), format!("/wallet/transactions/{transfer}")))
+        let transfers: Vec<pending::Transfer> = lines
+            .into_iter()
+            .map(|line| pending::Transfer {
+                id: line.id,
+                recipient_number: line.recipient,
+                amount_minor: line.amount.to_i64(),
+                currency: order.currency.clone(),
+                note: line.note,
+            })
+            .collect();
+        let ids = pending::remember(&self.people, &command, &transfers).await;
+        let ids = ids.map_err(ask::broken)?;
+        self.pending.inc_by(u64::try_from(ids.len()).unwrap_or(u64::MAX));
+        Ok(ids)
     }
-}
-
-fn command(asked: &Asked, recipient: AccountId) -> wire::Command {
-    let transfer = wire::PostTransfer {
-        transfer_id: asked.transfer.to_bytes(),
-        kind: wire::TransferKind::Wallet.into(),
-        debit_account_id: asked.account.to_bytes(),
-        credit_account_id: recipient.to_bytes(),
-        amount_minor: asked.amount.minor(),
-        currency: asked.currency.clone(),
-        note: asked.note.clone().unwrap_or_default(),
-        reference: String::new(),
-        request_key: asked.request_key.map(|it| it.0.to_vec().into()).unwrap_or_default(),
-        request_digest: asked.digest.to_vec().into(),
-        made_by_key_id: asked.made_by.map(|it| it.to_bytes()).unwrap_or_default(),
-    };
-    wire::Command {
-        deadline_at_us: asked.deadline.micros(),
-        body: Some(wire::command::Body::PostTransfer(transfer)),
-    }
-}
-
-fn sent(caller: &Caller, asked: Asked, outcome: &wire::Outcome) -> Result<Transferred, Problem> {
-    let rejection = wire::Rejection::try_from(outcome.rejection).map_err(ask::unreadable)?;
-    if rejection != wire::Rejection::Unspecified {
-        return Err(from_rejection(rejection).replayed(outcome.replayed));
-    }
-    let transfer =
-        TransferId::read("transfer_id", &outcome.transfer_id).map_err(ask::unreadable)?;
-    let may_read = caller.may(Permission::Read).is_ok();
-    let sent = Sent {
-        transaction_id: transfer.to_string(),
-        status: TransferStatus::Success,
-        amount: Minor(asked.amount),
-        currency: asked.currency,
-        recipient_wallet: asked.recipient,
-        created_at: Moment(Timestamp::from_micros(outcome.decided_at_us)),
-        balance: may_read.then_some(outcome.debit_balance_after_minor),
-    };
-    Ok(Transferred::Sent(Json(sent), outcome.replayed.then_some(true)))
 }
 
 #[cfg(test)]

@@ -81,21 +81,22 @@ fn read_wallet(account: uuid::Uuid, number: &str, currency: &str) -> Result<Wall
     })
 }
 
-/// Whose number this is.
+/// The wallets with these numbers; numbers that nobody has are left out.
 ///
 /// # Errors
 /// The database broke.
-pub async fn account_of(pool: &PgPool, number: &WalletNumber) -> Result<Option<Wallet>, Error> {
-    let row = sqlx::query!(
+pub async fn wallets_with(pool: &PgPool, numbers: &[WalletNumber]) -> Result<Vec<Wallet>, Error> {
+    let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    let rows = sqlx::query!(
         "select account_id, wallet_number, currency
          from api.wallets
-         where wallet_number = $1",
-        number.to_string(),
+         where wallet_number = any($1)",
+        &numbers,
     )
-    .fetch_optional(pool)
+    .fetch_all(pool)
     .await
-    .map_err(failed("look up a wallet number"))?;
-    row.map(|it| read_wallet(it.account_id, &it.wallet_number, &it.currency)).transpose()
+    .map_err(failed("look up wallet numbers"))?;
+    rows.into_iter().map(|it| read_wallet(it.account_id, &it.wallet_number, &it.currency)).collect()
 }
 
 /// The numbers of these accounts; accounts that are no wallets are left out.
@@ -115,7 +116,7 @@ pub async fn numbers_of(
     )
     .fetch_all(pool)
     .await
-    .map_err(failed("look up wallet numbers"))?;
+    .map_err(failed("look up accounts' wallet numbers"))?;
     rows.into_iter()
         .map(|it| match WalletNumber::parse(&it.wallet_number) {
             Ok(number) => Ok((AccountId::from_uuid(it.account_id), number)),

@@ -1,8 +1,8 @@
 //! Signing in, against a provider that may lie: the walk, our own tokens, and who is turned away.
 
 mod guards;
-mod provider;
+pub(crate) mod provider;
 mod sandbox;
-mod stage;
+pub(crate) mod stage;
 mod tokens;
 mod walk;

@@ -2,3 +2,6 @@
 
 #[cfg(test)]
 mod auth;
+
+#[cfg(test)]
+mod money;

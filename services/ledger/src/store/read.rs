@@ -1,6 +1,8 @@
-//! What is read to answer questions: one account, one transfer, a page of a history.
+//! What is read to answer questions: balances, one transfer, a page of a history.
 //!
 //! Nothing here locks; every row of a history is final once it can be seen.
+
+use std::time::Duration;
 
 use ledger_core::{Account, TransferKind};
 use primitives::{AccountId, Timestamp, TransferId};
@@ -8,9 +10,12 @@ use sqlx::PgConnection;
 use sqlx::types::Uuid;
 use time::OffsetDateTime;
 
-use super::{AccountRow, Error, print_transfer_kind};
+use super::{AccountRow, Error};
 
-/// A transfer with the entry of the account that asks, as Postgres keeps both.
+/// As finely as moments are kept.
+const ONE_MICROSECOND: Duration = Duration::from_micros(1);
+
+/// A transfer as one of its accounts sees it, as Postgres keeps it.
 #[derive(Debug)]
 pub(crate) struct Movement {
     pub(crate) transfer_id: Uuid,
@@ -24,7 +29,7 @@ pub(crate) struct Movement {
     pub(crate) made_by_key_id: Option<Uuid>,
     pub(crate) rejection: i16,
     pub(crate) decided_at: OffsetDateTime,
-    pub(crate) position: Option<i64>,
+    pub(crate) position: i64,
     pub(crate) balance_after_minor: Option<i64>,
 }
 
@@ -34,7 +39,7 @@ pub(crate) struct Page {
     pub(crate) account_id: AccountId,
     /// At most so many.
     pub(crate) limit: i64,
-    /// Only entries before this position.
+    /// Only what stands before this position.
     pub(crate) before_position: Option<i64>,
     /// Only this kind.
     pub(crate) kind: Option<TransferKind>,
@@ -46,22 +51,50 @@ pub(crate) struct Page {
     pub(crate) to: Option<Timestamp>,
 }
 
-/// The account as it stands.
-pub(crate) async fn account(
+/// Whose balance, and when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Of {
+    pub(crate) account_id: AccountId,
+    /// As it was at this moment; as it is if absent.
+    pub(crate) at: Option<Timestamp>,
+}
+
+/// The accounts as they stand, or stood, in the order asked for; none where there is none.
+pub(crate) async fn balances(
     conn: &mut PgConnection,
-    id: AccountId,
-) -> Result<Option<Account>, Error> {
-    let row = sqlx::query_as!(
-        AccountRow,
-        "select account_id, kind, currency, debits_minor, credits_minor, frozen, opened_at
-         from ledger.accounts
-         where account_id = $1",
-        id.uuid(),
-    )
-    .fetch_optional(conn)
-    .await
-    .map_err(Error::Account)?;
-    row.map(AccountRow::read).transpose()
+    asked: &[Of],
+) -> Result<Vec<Option<Account>>, Error> {
+    let mut positions = Vec::with_capacity(asked.len());
+    for it in asked {
+        positions.push(match it.at {
+            Some(at) => last_position_before(conn, at.plus(ONE_MICROSECOND)).await?,
+            None => i64::MAX,
+        });
+    }
+    let ids: Vec<Uuid> = asked.iter().map(|it| it.account_id.uuid()).collect();
+    let rows = sqlx::query_file!("sql/read_balances.sql", &ids, &positions)
+        .fetch_all(conn)
+        .await
+        .map_err(Error::Balances)?;
+    let mut accounts = vec![None; asked.len()];
+    for it in rows {
+        let n = usize::try_from(it.n).ok().and_then(|it| it.checked_sub(1));
+        let account = AccountRow {
+            account_id: it.account_id,
+            kind: it.kind,
+            currency: it.currency,
+            status: it.status,
+            least_minor: it.least_minor,
+            greatest_minor: it.greatest_minor,
+            opened_at: it.opened_at,
+            balance_minor: it.balance_minor,
+            held_minor: it.held_minor,
+        };
+        if let Some(place) = n.and_then(|it| accounts.get_mut(it)) {
+            *place = Some(account.read()?);
+        }
+    }
+    Ok(accounts)
 }
 
 /// One transfer as `account_id` may see it: a rejected one only if it was to be debited.
@@ -78,7 +111,7 @@ pub(crate) async fn movement(
 
 /// A page of a history, newest first.
 ///
-/// Moments become positions first, so that the page is one stretch of one index.
+/// Moments become positions first, so that the page is one stretch of each history.
 pub(crate) async fn movements(
     conn: &mut PgConnection,
     page: &Page,
@@ -101,7 +134,7 @@ pub(crate) async fn movements(
         page.account_id.uuid(),
         before,
         after,
-        page.kind.map(print_transfer_kind),
+        page.kind.map(TransferKind::number),
         page.is_debit,
         page.limit,
     )

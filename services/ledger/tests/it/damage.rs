@@ -1,10 +1,12 @@
 //! Postgres refuses what the rules would never write, even from its superuser.
 
+use primitives::RequestKey;
+use proto_events::ledger::v1::{AccountChange, Rejection, TransferKind};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::harness::{Ledger, pay};
+use crate::harness::{Ledger, about, hold, keyed, pay};
 
-/// The constraint that refuses `statement`; none if nothing does.
+/// The constraint or trigger that refuses `statement`; none if nothing does.
 async fn refused_by(conn: &mut PgConnection, statement: &str) -> Option<String> {
     let mut tx = conn.begin().await.unwrap();
     let statement = format!("{statement}; set constraints all immediate");
@@ -15,169 +17,174 @@ async fn refused_by(conn: &mut PgConnection, statement: &str) -> Option<String> 
     Some(error.constraint().unwrap_or_else(|| panic!("{error}")).to_owned())
 }
 
-/// Inserts transfers and entries by one statement, as the ledger does.
-fn write(accounts: &str, transfers: &str, entries: &str) -> String {
-    let accounts = if accounts.is_empty() { String::new() } else { format!("{accounts};") };
+async fn check(ledger: &Ledger, cases: &[(&str, String, &str)]) {
+    let mut conn = PgConnection::connect(&ledger.database.url).await.unwrap();
+    for (name, statement, constraint) in cases {
+        let by = refused_by(&mut conn, statement).await;
+        assert_eq!(by.as_deref(), Some(*constraint), "{name}");
+    }
+    conn.close().await.unwrap();
+}
+
+/// A copy of the payment at position 3 as the next one, with these columns different.
+fn next(set: &str) -> String {
     format!(
-        "{accounts}
-         with t as (
-           insert into ledger.transfers (transfer_id, debit_account_id, credit_account_id,
-             amount_minor, position, decided_at, kind, rejection, currency, request_digest)
-           select id::uuid, debit::uuid, credit::uuid, amount, position, now(), 1, 0, 'NGN',
-             sha256('x')
-           from (values {transfers}) as it (id, debit, credit, amount, position)
-         )
-         insert into ledger.entries
-         select position, id::uuid, account::uuid, amount, before, after
-         from (values {entries}) as it (position, id, account, amount, before, after)"
+        "create temp table it as select * from ledger.transfers where position = 3;
+         update it set position = 4, transfer_id = gen_random_uuid(), request_key = null, request_key_rest = null;
+         update it set {set};
+         insert into ledger.transfers select * from it"
     )
 }
 
-#[tokio::test]
-async fn raw_sql_that_unbalances_the_books_is_refused() {
+/// Books of three transfers: a holds 90, b holds 60.
+async fn books() -> Ledger {
     let ledger = Ledger::start().await;
     let (a, b) = (ledger.funded(100).await, ledger.funded(50).await);
-    ledger.posted(pay(a, b, 10)).await;
-    // The books now end at position 6: a holds 90, b holds 60.
-    let (a, b) = (a.uuid(), b.uuid());
-    let id = "019a0000-0000-7000-8000-000000000001";
-    let moved = format!(
-        "update ledger.accounts set debits_minor = debits_minor + 5 where account_id = '{a}';
-         update ledger.accounts set credits_minor = credits_minor + 5 where account_id = '{b}'"
-    );
-    let transfer = format!("('{id}', '{a}', '{b}', 5, 7)");
-    let debit = format!("(7, '{id}', '{a}', -5, 90, 85)");
-    let credit = format!("(8, '{id}', '{b}', 5, 60, 65)");
-    let both = format!("{debit}, {credit}");
-    let mut conn = PgConnection::connect(&ledger.database.url).await.unwrap();
-    let good = write(&moved, &transfer, &both);
-    assert_eq!(refused_by(&mut conn, &good).await, None, "the rest differs from this in one thing");
-    let greedy = format!("{debit}, (8, '{id}', '{b}', 6, 60, 66)");
-    let beyond = format!("(8, '{id}', '{a}', -5, 90, 85), (9, '{id}', '{b}', 5, 60, 65)");
-    let third = format!("{both}, (9, '{id}', '{b}', 5, 65, 70)");
-    let late = format!("('{id}', '{a}', '{b}', 5, 8)");
-    let stranger = "019a0000-0000-7000-8000-00000000ffff";
-    let to_stranger = format!("('{id}', '{a}', '{stranger}', 5, 7)");
-    let strange = format!("{debit}, (8, '{id}', '{stranger}', 5, 0, 5)");
-    let chain = format!("{debit}, (8, '{id}', '{b}', 5, 61, 66)");
-    for (name, statement, constraint) in [
-        ("more arrives than leaves", write(&moved, &transfer, &greedy), SIDES),
-        ("one side only", write(&moved, &transfer, &debit), BOTH),
-        ("a third entry", write(&moved, &transfer, &third), SIDES),
-        ("a gap", write(&moved, &late, &beyond), "entries_without_gap"),
-        ("an account nobody opened", write(&moved, &to_stranger, &strange), AGREE),
-        ("balances stay as they were", write("", &transfer, &both), AGREE),
-        ("a chain that breaks", write(&moved, &transfer, &chain), "entries_continue_accounts"),
-        ("before and after", write(&moved, &transfer, &both.replace("85", "84")), FOLLOWS),
-        (
-            "an entry of nothing",
-            write(&moved, &transfer, &both.replace("-5", "0")),
-            "entries_amount_not_zero",
-        ),
-        (
-            "a transfer of nothing",
-            write(&moved, &transfer.replace("5, 7", "0, 7"), &both),
-            "transfers_amount_positive",
-        ),
-    ] {
-        let by = refused_by(&mut conn, &statement).await;
-        assert_eq!(by.as_deref(), Some(constraint), "{name}");
-    }
-    conn.close().await.unwrap();
-    ledger.finish().await;
+    ledger.posted(keyed(pay(a, b, 10), RequestKey([1; 32]))).await;
+    ledger
 }
 
-const SIDES: &str = "entries_are_sides_of_transfers";
-const BOTH: &str = "transfers_have_both_entries";
-const AGREE: &str = "entries_agree_with_accounts";
-const FOLLOWS: &str = "entries_balance_follows";
+/// What differs from a good payment, and what refuses it.
+const DIFFERENT: [(&str, &str, &str); 24] = [
+    ("one side only", "credit_balance_after_minor = null", STANDS),
+    ("the other side only", "debit_balance_after_minor = null", STANDS),
+    ("a refusal that moves", "rejection = 10", STANDS),
+    ("from nobody", "debit_account_id = null", STANDS),
+    ("of no currency", "currency = null", STANDS),
+    ("to itself", "credit_account_id = debit_account_id", "transfers_two_accounts"),
+    ("overdrawn", "debit_balance_after_minor = -1", "transfers_no_overdraft"),
+    ("more held than is there", "debit_held_after_minor = 91", "transfers_no_overdraft"),
+    ("nothing held", "debit_held_after_minor = 0", "transfers_holds_positive"),
+    (
+        "more than JSON can say",
+        "credit_balance_after_minor = 9007199254740992",
+        "transfers_balance_exact_in_json",
+    ),
+    ("nothing", "amount_minor = 0", "transfers_amount_in_bounds"),
+    ("less than nothing", "amount_minor = -1", "transfers_amount_in_bounds"),
+    ("an unknown kind", "kind = 0", "transfers_kind_known"),
+    ("a refusal never kept", "rejection = 12", "transfers_rejection_known"),
+    ("about another", "of_transfer_id = transfer_id", "transfers_about_an_earlier_one"),
+    ("about none", "kind = 8", "transfers_about_an_earlier_one"),
+    ("no hold expires", "expires_at = now()", "transfers_expire_if_holds"),
+    ("a short digest", "request_digest = 'abc'", "transfers_digest_length"),
+    ("half a key", "request_key = gen_random_uuid()", "transfers_request_key_whole"),
+    ("a gap", "position = 5", "transfers_without_gap"),
+    ("before the beginning", "position = 0", "transfers_position_positive"),
+    ("a place twice", "position = 3", "transfers_pkey"),
+    (
+        "an id twice",
+        "transfer_id = (select t.transfer_id from ledger.transfers t where t.position = 3)",
+        "transfers_transfer_id_once",
+    ),
+    (
+        "a key twice",
+        "request_key = (select t.request_key from ledger.transfers t where t.position = 3),
+           request_key_rest = gen_random_uuid()",
+        "transfers_request_key_once",
+    ),
+];
+const STANDS: &str = "transfers_say_what_stands";
 
 #[tokio::test]
-async fn a_single_row_is_held_to_its_constraints() {
-    let ledger = Ledger::start().await;
-    let (a, b) = (ledger.funded(100).await, ledger.funded(0).await);
-    let key = primitives::RequestKey([1; 32]);
-    ledger.posted(crate::harness::keyed(pay(a, b, 10), key)).await;
-    let a = a.uuid();
+async fn raw_sql_that_unbalances_the_books_is_refused() {
+    let ledger = books().await;
     let mut conn = PgConnection::connect(&ledger.database.url).await.unwrap();
-    let account = |set: &str| format!("update ledger.accounts set {set} where account_id = '{a}'");
-    let refused = |set: &str| {
-        format!(
-            "insert into ledger.transfers (transfer_id, debit_account_id, credit_account_id,
-               amount_minor, decided_at, kind, rejection, currency, request_digest, request_key)
-             select gen_random_uuid(), debit_account_id, credit_account_id, amount_minor,
-               decided_at, {set} from ledger.transfers where request_key is not null"
-        )
-    };
-    for (name, statement, constraint) in [
-        ("overdrawn", account("debits_minor = 101"), "accounts_not_overdrawn"),
-        ("negative", account("debits_minor = -1"), "accounts_sums_not_negative"),
-        (
-            "more than JSON can say",
-            account("credits_minor = 9007199254741002"),
-            "accounts_balance_exact_in_json",
-        ),
-        (
-            "a key twice",
-            refused("kind, 3::smallint, currency, request_digest, request_key"),
-            "transfers_request_key_once",
-        ),
-        (
-            "posted without a place",
-            refused("kind, 0::smallint, currency, request_digest, null"),
-            "transfers_written_if_posted",
-        ),
-        (
-            "an unknown rejection",
-            refused("kind, 12::smallint, currency, request_digest, null"),
-            "transfers_rejection_known",
-        ),
-        (
-            "an unknown kind",
-            refused("7::smallint, 3::smallint, currency, request_digest, null"),
-            "transfers_kind_known",
-        ),
-        (
-            "a short digest",
-            refused("kind, 3::smallint, currency, 'abc'::bytea, null"),
-            "transfers_digest_length",
-        ),
-        (
-            "a batch that ends nowhere",
-            "insert into ledger.batches values (99, now())".to_owned(),
-            "batches_move_forward",
-        ),
-    ] {
-        let by = refused_by(&mut conn, &statement).await;
-        assert_eq!(by.as_deref(), Some(constraint), "{name}");
-    }
+    let by = refused_by(&mut conn, &next("note = null")).await;
+    assert_eq!(by, None, "all others differ from this in one thing");
     conn.close().await.unwrap();
+    let yesterday = "insert into ledger.batches values (4, now() - interval '1 day')";
+    let batches = [
+        ("a batch that ends nowhere", "insert into ledger.batches values (99, now())".to_owned()),
+        ("a batch before the last one", format!("{}; {yesterday}", next("note = null"))),
+    ];
+    let batches = batches.map(|(name, statement)| (name, statement, "batches_move_forward"));
+    check(&ledger, &batches).await;
+    check(&ledger, &DIFFERENT.map(|(name, set, by)| (name, next(set), by))).await;
     ledger.finish().await;
 }
+
+#[tokio::test]
+async fn what_is_kept_beside_the_transfers_is_held_to_its_constraints() {
+    let ledger = books().await;
+    let (a, b) = (ledger.funded(100).await, ledger.funded(0).await);
+    let (held, paid) = (hold(a, b, 30), pay(a, b, 10));
+    for it in [held.clone(), paid.clone(), about(TransferKind::Reversal, &paid, 4)] {
+        assert_eq!(ledger.do_any(it).await, Rejection::Unspecified);
+    }
+    let c = ledger.funded(0).await;
+    assert_eq!(ledger.change(c, AccountChange::Close).await, Rejection::Unspecified);
+    let account = |set: &str| format!("update ledger.accounts set {set} where kind = 'wallet'");
+    let own = |set: &str| format!("update ledger.accounts set {set} where kind = 'suspense'");
+    let change = |set: &str| {
+        format!(
+            "create temp table it as select * from ledger.account_changes;
+             update it set change_id = gen_random_uuid();
+             update it set {set};
+             insert into ledger.account_changes overriding system value select * from it"
+        )
+    };
+    let hold = |set: &str| format!("update ledger.holds set {set}");
+    let reversal = |set: &str| format!("update ledger.reversals set {set}");
+    check(
+        &ledger,
+        &[
+            ("below zero", account("least_minor = -1"), "accounts_limits_suit"),
+            ("too much", account("greatest_minor = 9007199254740992"), "accounts_limits_suit"),
+            ("no room", own("least_minor = 1, greatest_minor = 0"), "accounts_limits_suit"),
+            ("an unknown status", own("status = 'gone'"), "accounts_status_known"),
+            ("our own is closed", own("status = 'closed'"), "accounts_only_wallets_close"),
+            ("opened again", account("status = 'open'"), "accounts_stay_closed"),
+            ("an unknown change", change("change = 5"), "account_changes_known"),
+            ("limits of none", change("change = 4"), "account_changes_limits_given"),
+            (
+                "a change twice",
+                change("change_id = (select c.change_id from ledger.account_changes c)"),
+                "account_changes_pkey",
+            ),
+            (
+                "a place twice",
+                change("change_no = (select c.change_no from ledger.account_changes c)"),
+                "account_changes_in_order",
+            ),
+            ("a hold that grows", hold("remaining_minor = 31"), "holds_only_shrink"),
+            ("less than nothing", hold("remaining_minor = -1"), HOLDS),
+            ("another hold", hold("amount_minor = 29"), "holds_stay_what_they_are"),
+            ("moved forth again", reversal("reversed_minor = 3"), "reversals_only_grow"),
+            ("moved back twice", reversal("reversed_minor = 11"), REVERSALS),
+            ("another amount", reversal("amount_minor = 11"), "reversals_only_grow"),
+        ],
+    )
+    .await;
+    ledger.finish().await;
+}
+
+const HOLDS: &str = "holds_capture_at_most_what_was_held";
+const REVERSALS: &str = "reversals_at_most_what_was_moved";
 
 #[tokio::test]
 async fn the_books_are_only_ever_added_to() {
-    let ledger = Ledger::start().await;
-    let (a, b) = (ledger.funded(100).await, ledger.funded(0).await);
-    ledger.posted(pay(a, b, 10)).await;
-    let mut conn = PgConnection::connect(&ledger.database.url).await.unwrap();
-    for (statement, by) in [
+    let ledger = books().await;
+    let cases = [
         ("update ledger.transfers set note = 'x'", "transfers_append_only"),
         ("delete from ledger.transfers", "transfers_append_only"),
         ("truncate ledger.transfers", "transfers_append_only"),
-        ("update ledger.entries set amount_minor = amount_minor", "entries_append_only"),
-        ("delete from ledger.entries", "entries_append_only"),
-        ("truncate ledger.entries", "entries_append_only"),
         ("update ledger.batches set decided_at = decided_at", "batches_append_only"),
         ("delete from ledger.batches", "batches_append_only"),
         ("truncate ledger.batches", "batches_append_only"),
+        ("update ledger.account_changes set change = change", "account_changes_append_only"),
+        ("delete from ledger.account_changes", "account_changes_append_only"),
+        ("truncate ledger.account_changes", "account_changes_append_only"),
         ("delete from ledger.accounts", "accounts_never_go"),
         ("truncate ledger.accounts", "accounts_never_go"),
         ("update ledger.accounts set kind = kind", "accounts_stay_what_they_are"),
         ("update ledger.accounts set currency = currency", "accounts_stay_what_they_are"),
-    ] {
-        assert_eq!(refused_by(&mut conn, statement).await.as_deref(), Some(by), "{statement}");
-    }
-    conn.close().await.unwrap();
+        ("delete from ledger.holds", "holds_never_go"),
+        ("truncate ledger.holds", "holds_never_go"),
+        ("delete from ledger.reversals", "reversals_never_go"),
+        ("truncate ledger.reversals", "reversals_never_go"),
+    ];
+    let cases = cases.map(|(statement, by)| (statement, statement.to_owned(), by));
+    check(&ledger, &cases).await;
     ledger.finish().await;
 }

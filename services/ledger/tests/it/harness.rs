@@ -9,7 +9,7 @@ use bus::ask::Asker;
 use bytes::Bytes;
 use chassis::Context;
 use clap::Parser;
-use primitives::{AccountId, Currency, RequestKey, System, Timestamp, TransferId};
+use primitives::{AccountId, ChangeId, Currency, RequestKey, System, TransferId};
 use proto_events::convert::WireId;
 use proto_events::ledger::v1 as wire;
 use proto_events::ledger::v1::command::Body;
@@ -58,6 +58,11 @@ impl Ledger {
     /// A ledger with more settings than the usual.
     pub(crate) async fn start_with(more: &[&'static str]) -> Self {
         let (database, nats) = tokio::join!(database(), testkit::nats());
+        Self::start_on(database, nats, more).await
+    }
+
+    /// A ledger on books that are there.
+    pub(crate) async fn start_on(database: Database, nats: Nats, more: &[&'static str]) -> Self {
         let asker = Asker::new(nats.client().await);
         let context = testkit::context(&nats).await;
         let ledger = Self { database, nats, context, asker, more: more.to_vec() };
@@ -101,10 +106,8 @@ impl Ledger {
 
     /// Sends a transfer on the subject of its kind.
     pub(crate) async fn post(&self, transfer: wire::PostTransfer) -> wire::Outcome {
-        let subject = match transfer.kind() {
-            wire::TransferKind::Deposit => subjects::POST_DEPOSIT,
-            wire::TransferKind::Wallet | wire::TransferKind::Unspecified => subjects::POST_TRANSFER,
-        };
+        let is_deposit = transfer.kind() == wire::TransferKind::Deposit;
+        let subject = if is_deposit { subjects::POST_DEPOSIT } else { subjects::POST_TRANSFER };
         self.command(subject, 0, Body::PostTransfer(transfer)).await
     }
 
@@ -132,16 +135,54 @@ impl Ledger {
         account_id
     }
 
-    pub(crate) async fn freeze(&self, account_id: AccountId, frozen: bool) -> wire::Rejection {
-        let deadline_at_us = Timestamp::now().plus(WAIT).micros();
-        let body =
-            Body::FreezeAccount(wire::FreezeAccount { account_id: account_id.to_bytes(), frozen });
-        self.command(subjects::FREEZE_ACCOUNT, deadline_at_us, body).await.rejection()
+    /// Sends transfers of any kinds, and waits for the outcome of each.
+    pub(crate) async fn post_any(
+        &self,
+        transfers: Vec<wire::PostTransfer>,
+        linked: bool,
+    ) -> Vec<wire::Outcome> {
+        let body = Body::PostTransfers(wire::PostTransfers { transfers, linked });
+        let command = wire::Command { deadline_at_us: 0, body: Some(body) };
+        let outcomes: wire::Outcomes =
+            self.asker.command(subjects::POST_ANY, &command, WAIT).await.unwrap();
+        outcomes.outcomes
+    }
+
+    /// Sends one transfer of any kind, and says why not.
+    pub(crate) async fn do_any(&self, transfer: wire::PostTransfer) -> wire::Rejection {
+        self.post_any(vec![transfer], false).await.first().unwrap().rejection()
+    }
+
+    pub(crate) async fn change(
+        &self,
+        account_id: AccountId,
+        change: wire::AccountChange,
+    ) -> wire::Rejection {
+        self.change_with(wire::ChangeAccount {
+            change_id: ChangeId::generate().to_bytes(),
+            account_id: account_id.to_bytes(),
+            change: change.into(),
+            ..wire::ChangeAccount::default()
+        })
+        .await
+        .rejection()
+    }
+
+    pub(crate) async fn change_with(&self, change: wire::ChangeAccount) -> wire::Outcome {
+        self.command(subjects::CHANGE_ACCOUNT, 0, Body::ChangeAccount(change)).await
     }
 
     pub(crate) async fn look(&self, account_id: AccountId) -> wire::Balance {
-        let query = wire::GetBalance { account_id: account_id.to_bytes() };
-        self.asker.query(subjects::GET_BALANCE, &query, WAIT).await.unwrap()
+        self.look_at(account_id, 0).await
+    }
+
+    /// The account as it was at a moment; as it is at 0.
+    pub(crate) async fn look_at(&self, account_id: AccountId, at_us: i64) -> wire::Balance {
+        let get = wire::GetBalance { account_id: account_id.to_bytes(), at_us };
+        let query = wire::GetBalances { balances: vec![get] };
+        let found: wire::Balances =
+            self.asker.query(subjects::GET_BALANCES, &query, WAIT).await.unwrap();
+        found.balances.into_iter().next().unwrap()
     }
 
     pub(crate) async fn balance(&self, account_id: AccountId) -> u64 {
@@ -206,7 +247,30 @@ pub(crate) fn pay(from: AccountId, to: AccountId, minor: u64) -> wire::PostTrans
         request_key: Bytes::new(),
         request_digest: Bytes::from_static(&[7; 32]),
         made_by_key_id: Bytes::new(),
+        of_transfer_id: Bytes::new(),
+        expires_at_us: 0,
     }
+}
+
+/// A transfer that is about an earlier one: `minor` of it, or all there is if that is 0.
+pub(crate) fn about(
+    kind: wire::TransferKind,
+    earlier: &wire::PostTransfer,
+    minor: u64,
+) -> wire::PostTransfer {
+    wire::PostTransfer {
+        transfer_id: TransferId::generate().to_bytes(),
+        kind: kind.into(),
+        of_transfer_id: earlier.transfer_id.clone(),
+        amount_minor: minor,
+        request_digest: Bytes::from_static(&[7; 32]),
+        ..wire::PostTransfer::default()
+    }
+}
+
+/// Naira of one account reserved for another, under a new id.
+pub(crate) fn hold(from: AccountId, to: AccountId, minor: u64) -> wire::PostTransfer {
+    wire::PostTransfer { kind: wire::TransferKind::Hold.into(), ..pay(from, to, minor) }
 }
 
 /// Naira from Paystack's clearing account to a wallet, under a new id.

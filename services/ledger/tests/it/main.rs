@@ -7,13 +7,21 @@ mod contention;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod fence;
+#[cfg(test)]
+mod fsck;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod history;
 #[cfg(test)]
+mod holds;
+#[cfg(test)]
 mod idempotency;
 #[cfg(test)]
 mod posting;
+#[cfg(test)]
+mod process;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]

@@ -14,36 +14,47 @@ async fn refused(conn: &mut PgConnection, statement: &str) -> Option<String> {
     Some(error.as_database_error()?.code()?.into_owned())
 }
 
-const READS: [&str; 5] = [
+const READS: [&str; 7] = [
     "select from ledger.accounts",
+    "select from ledger.account_changes",
     "select from ledger.transfers",
-    "select from ledger.entries",
     "select from ledger.batches",
+    "select from ledger.holds",
+    "select from ledger.reversals",
     "select from bus.cursors",
 ];
 
-const CHANGES: [&str; 14] = [
+const CHANGES: [&str; 21] = [
     "update ledger.transfers set rejection = 0",
-    "update ledger.entries set amount_minor = 1",
+    "update ledger.transfers set debit_balance_after_minor = 1",
     "update ledger.batches set decided_at = now()",
+    "update ledger.account_changes set rejection = 0",
+    "update ledger.holds set amount_minor = 1",
+    "update ledger.reversals set amount_minor = 1",
     "delete from ledger.transfers",
-    "delete from ledger.entries",
     "delete from ledger.batches",
     "delete from ledger.accounts",
-    "truncate ledger.entries",
+    "delete from ledger.account_changes",
+    "delete from ledger.holds",
+    "delete from ledger.reversals",
+    "truncate ledger.transfers",
     "truncate ledger.accounts cascade",
     "update ledger.accounts set kind = 'suspense'",
     "update ledger.accounts set currency = 'USD'",
-    "alter table ledger.entries disable trigger all",
+    "update ledger.accounts set opened_after = 0",
+    "alter table ledger.transfers disable trigger all",
+    "set session_replication_role = replica",
     "create table ledger.more (id int)",
     "delete from ledger._sqlx_migrations",
 ];
 
-const ADDITIONS: [&str; 4] = [
-    "insert into ledger.accounts values (gen_random_uuid(), 0, 100, now(), false, 'NGN', 'wallet')",
+const ADDITIONS: [&str; 6] = [
+    "insert into ledger.accounts select * from ledger.accounts",
     "insert into ledger.transfers select * from ledger.transfers",
-    "insert into ledger.entries select * from ledger.entries",
-    "update ledger.accounts set credits_minor = credits_minor + 100",
+    "insert into ledger.batches select * from ledger.batches",
+    "insert into ledger.holds select * from ledger.holds",
+    "update ledger.accounts set status = 'frozen'",
+    "update ledger.holds set remaining_minor = 0",
 ];
 
 #[tokio::test]

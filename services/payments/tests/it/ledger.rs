@@ -3,9 +3,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bus::follow::{Answer, Delivery, Follow, HandleError, Handler};
-use ledger_core::{Account, Body, Books, Command, Head, Transfer, TransferKind, Verdict};
-use primitives::{AccountId, Currency, System, Timestamp};
+use bus::follow::{Answer, Delivery, Follow, HandleError, Handler, SILENCE_MAX};
+use ledger_core::{
+    Account, AccountChange, Action, Body, Books, Change, Command, Found, Head, Move, Transfer,
+};
+use primitives::{AccountId, ChangeId, Currency, System, Timestamp};
 use prost::Message as _;
 use proto_events::convert::{self, WireId};
 use proto_events::{ledger::v1 as wire, subjects};
@@ -30,7 +32,8 @@ impl Ledger {
         let now = Timestamp::now();
         let clearing = [Currency::NGN, Currency::USD]
             .map(|currency| Account::system(System::PaystackClearing, currency, now));
-        let books = Books::new(Head::START, clearing, []);
+        let found = Found { accounts: clearing.to_vec(), ..Found::default() };
+        let books = Books::new(Head::START, found);
         Self(Arc::new(Mutex::new(Desk { books, is_silent: false, n_asked: 0 })))
     }
 
@@ -46,35 +49,31 @@ impl Ledger {
     }
 
     pub(crate) fn freeze(&self, account_id: AccountId) {
-        self.do_it(Body::FreezeAccount { account_id, frozen: true });
+        let (id, change) = (ChangeId::generate(), Change::Freeze);
+        self.do_it(Body::ChangeAccount(AccountChange { id, account_id, change }));
     }
 
     fn do_it(&self, body: Body) {
-        let outcome =
-            self.desk().books.apply(&Command { deadline_at: None, body }, Timestamp::now());
-        assert_eq!(outcome.verdict, Verdict::Done);
+        let command = Command { deadline_at: None, body };
+        let outcomes = self.desk().books.apply(command, Timestamp::now());
+        assert!(outcomes.iter().all(|it| it.verdict.is_done()));
     }
 
     /// What an account holds.
     pub(crate) fn balance(&self, account_id: AccountId) -> i64 {
-        self.desk().books.account(account_id).map_or(0, Account::balance_minor)
+        self.desk().books.account(account_id).map_or(0, |it| it.standing.balance_minor)
     }
 
     /// What was posted in all.
     pub(crate) fn balance_of_all(&self) -> u64 {
-        self.posted().iter().map(|it| it.amount.minor()).sum()
+        self.posted().iter().filter_map(|it| it.action.of()).map(|it| it.amount.minor()).sum()
     }
 
     /// The posted transfers, in order.
     pub(crate) fn posted(&self) -> Vec<Transfer> {
         let changes = self.desk().books.clone().into_changes();
-        let is_posted = |verdict| matches!(verdict, Verdict::Posted { .. });
-        changes
-            .decided
-            .into_iter()
-            .filter(|(_, decision)| is_posted(decision.verdict))
-            .map(|(transfer, _)| transfer)
-            .collect()
+        let posted = changes.records.into_iter().filter(|it| it.verdict.is_done());
+        posted.map(|it| it.transfer).collect()
     }
 
     /// How it reads its stream.
@@ -83,6 +82,8 @@ impl Ledger {
         stream: subjects::CMD_LEDGER,
         filter: None,
         batch_max: 100,
+        batch_bytes_max: 1024 * 1024,
+        silence_max: SILENCE_MAX,
     };
 }
 
@@ -104,7 +105,8 @@ impl Ledger {
         let command = read(&delivery.payload);
         let mut desk = self.desk();
         desk.n_asked += 1;
-        let outcome = desk.books.apply(&command, now);
+        let outcomes = desk.books.apply(command, now);
+        let outcome = outcomes.first().expect("one transfer has one outcome");
         let rejection = outcome.verdict.rejection().map_or(0, |it| i32::from(it.number()));
         let answer = wire::Outcome {
             rejection,
@@ -124,20 +126,20 @@ fn read(payload: &[u8]) -> Command {
     };
     assert_eq!(it.kind(), wire::TransferKind::Deposit);
     assert_eq!(command.deadline_at_us, 0, "a credit is never too late");
-    Command {
-        deadline_at: None,
-        body: Body::PostTransfer(Transfer {
-            id: WireId::read("transfer_id", &it.transfer_id).unwrap(),
-            kind: TransferKind::Deposit,
+    let transfer = Transfer {
+        id: WireId::read("transfer_id", &it.transfer_id).unwrap(),
+        action: Action::Deposit(Move {
             debit_account_id: WireId::read("debit", &it.debit_account_id).unwrap(),
             credit_account_id: WireId::read("credit", &it.credit_account_id).unwrap(),
             amount: convert::amount("amount", it.amount_minor).unwrap(),
             currency: convert::currency("currency", &it.currency).unwrap(),
-            note: it.note,
-            reference: it.reference,
-            request_key: convert::request_key("key", &it.request_key).unwrap(),
-            request_digest: convert::digest("digest", &it.request_digest).unwrap(),
-            made_by_key_id: None,
         }),
-    }
+        note: it.note,
+        reference: it.reference,
+        request_key: convert::request_key("key", &it.request_key).unwrap(),
+        request_digest: convert::digest("digest", &it.request_digest).unwrap(),
+        made_by_key_id: None,
+    };
+    let body = Body::Post { transfers: vec![transfer], linked: false };
+    Command { deadline_at: None, body }
 }

@@ -349,12 +349,13 @@ impl World {
                 deposits.iter().filter(|it| it.credit_transfer_id == transfer.id.uuid()).collect();
             let [deposit] = of_it.as_slice() else { panic!("{transfer:?} is of no deposit") };
             assert!(["credited", "paid"].contains(&deposit.state.as_str()), "{deposit:?}");
-            assert_eq!(deposit.amount_minor, transfer.amount.to_i64());
-            assert_eq!(deposit.account_id, transfer.credit_account_id.uuid());
+            let of = transfer.action.of().expect("a deposit says what it moves");
+            assert_eq!(deposit.amount_minor, of.amount.to_i64());
+            assert_eq!(deposit.account_id, of.credit_account_id.uuid());
             assert_eq!(deposit.paid_reference.as_deref(), Some(&*transfer.reference));
             let paid = self.sandbox.transaction(&transfer.reference).expect("Paystack knows it");
             assert_eq!(paid.status.as_str(), "success", "nobody paid {}", transfer.reference);
-            assert_eq!(paid.amount, transfer.amount.minor());
+            assert_eq!(paid.amount, of.amount.minor());
         }
         for deposit in deposits.iter().filter(|it| it.state == "credited") {
             let n_posted =
@@ -369,7 +370,7 @@ impl Service {
     /// Nothing has failed, and everything in hand is finished.
     pub(crate) async fn stop(mut self) {
         for (what, said) in self.context.readiness().await {
-            assert_eq!(said, Ok(()), "{what}");
+            assert_eq!(said.map(drop), Ok(()), "{what}");
         }
         self.context.shutdown().cancel();
         assert_eq!(self.context.drain(BOUND).await, Ok(()));

@@ -106,7 +106,7 @@ impl Example for RefreshRequest {
 }
 
 impl Request for RefreshRequest {
-    fn read(fields: &mut Fields) -> Option<Self> {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let refresh_token = fields.text("refresh_token", |it| match it.as_str() {
             "" => Err("must not be empty"),
             _ => Ok(it),

@@ -44,7 +44,7 @@ impl Example for CallbackFields {
 }
 
 impl Request for CallbackFields {
-    fn read(fields: &mut Fields) -> Option<Self> {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let mut text = |name| fields.optional_text(name, Ok);
         let (code, state, error, iss) = (text("code"), text("state"), text("error"), text("iss"));
         Some(Self { code: code?, state: state?, error: error?, iss: iss? })

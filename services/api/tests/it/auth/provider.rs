@@ -20,19 +20,19 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Barrier;
 
 /// Registered with every provider of these tests.
-pub(super) const CLIENT_ID: &str = "wallet-under-test";
+pub(crate) const CLIENT_ID: &str = "wallet-under-test";
 /// Registered with every provider of these tests.
-pub(super) const CLIENT_SECRET: &str = "GOCSPX-only-for-tests";
+pub(crate) const CLIENT_SECRET: &str = "GOCSPX-only-for-tests";
 
 /// A signing key with its id.
-pub(super) struct SigningKey {
+pub(crate) struct SigningKey {
     kid: String,
     pair: RsaKeyPair,
 }
 
 impl SigningKey {
     /// A new key.
-    pub(super) fn new(kid: &str) -> Self {
+    pub(crate) fn new(kid: &str) -> Self {
         Self { kid: kid.to_owned(), pair: RsaKeyPair::generate(KeySize::Rsa2048).unwrap() }
     }
 
@@ -47,12 +47,12 @@ impl SigningKey {
     }
 
     /// An ID token with these claims, signed by this key.
-    pub(super) fn sign(&self, claims: &Value) -> String {
+    pub(crate) fn sign(&self, claims: &Value) -> String {
         self.sign_as(&self.kid, claims)
     }
 
     /// The same under another key id.
-    pub(super) fn sign_as(&self, kid: &str, claims: &Value) -> String {
+    pub(crate) fn sign_as(&self, kid: &str, claims: &Value) -> String {
         let mut header = Header::new(Algorithm::RS256);
         header.kid = Some(kid.to_owned());
         let der: aws_lc_rs::encoding::Pkcs8V1Der<'_> = self.pair.as_der().unwrap();
@@ -64,14 +64,14 @@ impl SigningKey {
     }
 
     /// The public key as bytes everybody can have.
-    pub(super) fn public_bytes(&self) -> Vec<u8> {
+    pub(crate) fn public_bytes(&self) -> Vec<u8> {
         self.pair.public_key().as_ref().to_vec()
     }
 }
 
 /// What the token endpoint answers to a code.
 #[derive(Clone)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// This ID token, once, to whoever proves to have begun with `challenge`.
     Token { id_token: String, challenge: String },
     /// Something else altogether.
@@ -91,11 +91,11 @@ struct Shared {
 }
 
 /// The provider.
-pub(super) struct Provider {
+pub(crate) struct Provider {
     /// Its issuer.
-    pub(super) issuer: String,
+    pub(crate) issuer: String,
     /// What it signs with.
-    pub(super) key: SigningKey,
+    pub(crate) key: SigningKey,
     shared: Arc<Shared>,
     server: tokio::task::JoinHandle<()>,
 }
@@ -108,7 +108,7 @@ impl Drop for Provider {
 
 impl Provider {
     /// Starts it on a free port.
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let issuer = format!("http://{}/op", listener.local_addr().unwrap());
         let shared = Arc::new(Shared::default());
@@ -131,47 +131,47 @@ impl Provider {
     }
 
     /// Publishes these keys and no other.
-    pub(super) fn publish(&self, keys: &[&SigningKey]) {
+    pub(crate) fn publish(&self, keys: &[&SigningKey]) {
         *self.shared.published.lock().unwrap() = keys.iter().map(|it| it.public()).collect();
     }
 
     /// Answers `code` so.
-    pub(super) fn answer(&self, code: &str, answer: Answer) {
+    pub(crate) fn answer(&self, code: &str, answer: Answer) {
         self.shared.answers.lock().unwrap().insert(code.to_owned(), answer);
     }
 
     /// Names another issuer in the discovery document.
-    pub(super) fn pretend_to_be(&self, issuer: &str) {
+    pub(crate) fn pretend_to_be(&self, issuer: &str) {
         *self.shared.issuer.lock().unwrap() = issuer.to_owned();
     }
 
     /// How often the keys were fetched.
-    pub(super) fn n_key_fetches(&self) -> u32 {
+    pub(crate) fn n_key_fetches(&self) -> u32 {
         self.shared.n_key_fetches.load(Ordering::SeqCst)
     }
 
     /// How often the discovery document was fetched.
-    pub(super) fn n_discoveries(&self) -> u32 {
+    pub(crate) fn n_discoveries(&self) -> u32 {
         self.shared.n_discoveries.load(Ordering::SeqCst)
     }
 
     /// How often a redirect of the token endpoint was followed.
-    pub(super) fn n_redirected(&self) -> u32 {
+    pub(crate) fn n_redirected(&self) -> u32 {
         self.shared.n_redirected.load(Ordering::SeqCst)
     }
 
     /// Answers codes only when `n` of them have come.
-    pub(super) fn answer_together(&self, n: usize) {
+    pub(crate) fn answer_together(&self, n: usize) {
         *self.shared.together.lock().unwrap() = Some(Arc::new(Barrier::new(n)));
     }
 
     /// Answers each code when it comes.
-    pub(super) fn answer_at_once(&self) {
+    pub(crate) fn answer_at_once(&self) {
         *self.shared.together.lock().unwrap() = None;
     }
 
     /// The claims of a good ID token for `subject`.
-    pub(super) fn claims(&self, subject: &str, nonce: &str) -> Value {
+    pub(crate) fn claims(&self, subject: &str, nonce: &str) -> Value {
         let now = Timestamp::now().seconds();
         json!({
             "iss": self.issuer, "aud": CLIENT_ID, "azp": CLIENT_ID, "sub": subject,

@@ -22,17 +22,17 @@ use url::Url;
 use super::provider::{self, Answer, Provider};
 
 /// The first signing key of every replica of these tests.
-pub(super) const FIRST_KEY: &str = "k1:Jm1sCqk2uVb0zq3m8yB4cXo7e5T9hWnR6fLdPaGvKxE=";
+pub(crate) const FIRST_KEY: &str = "k1:Jm1sCqk2uVb0zq3m8yB4cXo7e5T9hWnR6fLdPaGvKxE=";
 /// The one it is replaced by.
-pub(super) const SECOND_KEY: &str = "k2:4nYw0pZr8sQh2tXv6kMb1jLc9dFg3aUe5iOq7oRyTzA";
+pub(crate) const SECOND_KEY: &str = "k2:4nYw0pZr8sQh2tXv6kMb1jLc9dFg3aUe5iOq7oRyTzA";
 /// Who issues and takes access tokens.
-pub(super) const PUBLIC_URL: &str = "http://wallet.test";
+pub(crate) const PUBLIC_URL: &str = "http://wallet.test";
 /// May be returned to.
-pub(super) const APP_ORIGIN: &str = "https://app.test";
+pub(crate) const APP_ORIGIN: &str = "https://app.test";
 /// An issuer that is never asked.
 const NOBODY: &str = "http://127.0.0.1:9/op";
 /// Far above what anything here takes.
-pub(super) const BOUND: Duration = Duration::from_secs(30);
+pub(crate) const BOUND: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Parser)]
 struct Args {
@@ -41,56 +41,57 @@ struct Args {
 }
 
 /// One replica of the api.
-pub(super) struct Replica {
+pub(crate) struct Replica {
     /// Talks to it.
-    pub(super) client: Client,
-    context: Context,
+    pub(crate) client: Client,
+    /// What it runs in.
+    pub(crate) context: Context,
     server: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
 /// What the stand-in for the ledger does, and has done.
 #[derive(Default)]
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     /// Answers nobody.
-    pub(super) is_away: AtomicBool,
+    pub(crate) is_away: AtomicBool,
     /// How many commands came.
-    pub(super) n_opened: AtomicU32,
+    pub(crate) n_opened: AtomicU32,
 }
 
 /// Everything a test of signing in needs.
-pub(super) struct Stage {
+pub(crate) struct Stage {
     /// Says whatever the test wants.
-    pub(super) provider: Provider,
+    pub(crate) provider: Provider,
     /// Opens accounts.
-    pub(super) ledger: Arc<Ledger>,
+    pub(crate) ledger: Arc<Ledger>,
     /// The first replica.
-    pub(super) replica: Replica,
+    pub(crate) replica: Replica,
     /// What it keeps.
-    pub(super) database: Database,
+    pub(crate) database: Database,
     /// Between them.
-    pub(super) nats: Nats,
+    pub(crate) nats: Nats,
 }
 
 /// A browser on its way through the provider.
 #[derive(Debug, Clone)]
-pub(super) struct Walk {
+pub(crate) struct Walk {
     /// Sent to the provider.
-    pub(super) state: String,
+    pub(crate) state: String,
     /// Sent to the provider.
-    pub(super) nonce: String,
+    pub(crate) nonce: String,
     /// Sent to the provider.
-    pub(super) challenge: String,
+    pub(crate) challenge: String,
     /// Kept by the browser: `name=value`.
-    pub(super) cookie: String,
+    pub(crate) cookie: String,
     /// The whole redirect.
-    pub(super) url: Url,
+    pub(crate) url: Url,
     /// The whole answer.
-    pub(super) answer: HttpAnswer,
+    pub(crate) answer: HttpAnswer,
 }
 
 impl Stage {
     /// An api as a laptop has it, except for `settings`.
-    pub(super) async fn start(settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
         let postgres = testkit::postgres().await;
         let database = postgres
             .database("api_auth", async |url| api::migrate(config(url, NOBODY, &[])).await)
@@ -106,18 +107,18 @@ impl Stage {
     }
 
     /// Another replica on the same database.
-    pub(super) async fn replica(&self, settings: &[(&str, &str)]) -> Replica {
+    pub(crate) async fn replica(&self, settings: &[(&str, &str)]) -> Replica {
         let config = config(&self.database.url, &self.provider.issuer, settings);
         Replica::start(config, testkit::context(&self.nats).await).await
     }
 
     /// The first replica's client.
-    pub(super) fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &Client {
         &self.replica.client
     }
 
     /// Leaves for the provider.
-    pub(super) async fn begin(&self, query: &str) -> Walk {
+    pub(crate) async fn begin(&self, query: &str) -> Walk {
         let answer = self.client().get(&format!("/auth/google{query}")).send().await;
         answer.expect(302);
         let url = Url::parse(answer.header("location")).unwrap();
@@ -130,24 +131,24 @@ impl Stage {
     }
 
     /// Has the provider answer `code` with a token of these claims, signed as it should be.
-    pub(super) fn vouch(&self, walk: &Walk, code: &str, claims: &Value) {
+    pub(crate) fn vouch(&self, walk: &Walk, code: &str, claims: &Value) {
         self.answer(walk, code, self.provider.key.sign(claims));
     }
 
     /// Has the provider answer `code` with this ID token.
-    pub(super) fn answer(&self, walk: &Walk, code: &str, id_token: String) {
+    pub(crate) fn answer(&self, walk: &Walk, code: &str, id_token: String) {
         let challenge = walk.challenge.clone();
         self.provider.answer(code, Answer::Token { id_token, challenge });
     }
 
     /// Comes back from the provider.
-    pub(super) async fn finish(&self, walk: &Walk, code: &str) -> HttpAnswer {
+    pub(crate) async fn finish(&self, walk: &Walk, code: &str) -> HttpAnswer {
         let path = format!("/auth/google/callback?code={code}&state={}", walk.state);
         self.client().get(&path).header("cookie", &walk.cookie).send().await
     }
 
     /// Walks the whole way as a person with these claims changed.
-    pub(super) async fn walk(&self, subject: &str, changes: &Value) -> HttpAnswer {
+    pub(crate) async fn walk(&self, subject: &str, changes: &Value) -> HttpAnswer {
         let walk = self.begin("").await;
         let mut claims = self.provider.claims(subject, &walk.nonce);
         for (field, value) in changes.as_object().unwrap() {
@@ -159,22 +160,22 @@ impl Stage {
     }
 
     /// Signs a person in.
-    pub(super) async fn sign_in(&self, subject: &str) -> Value {
+    pub(crate) async fn sign_in(&self, subject: &str) -> Value {
         self.walk(subject, &serde_json::json!({})).await.ok()
     }
 
     /// One number out of the database.
-    pub(super) async fn count(&self, statement: &'static str) -> i64 {
+    pub(crate) async fn count(&self, statement: &'static str) -> i64 {
         sqlx::query_scalar(statement).fetch_one(&self.database.pool).await.unwrap()
     }
 
     /// Does to the database what our code never would.
-    pub(super) async fn meddle(&self, statement: &'static str) -> Result<(), sqlx::Error> {
+    pub(crate) async fn meddle(&self, statement: &'static str) -> Result<(), sqlx::Error> {
         sqlx::raw_sql(statement).execute(&self.database.pool).await.map(drop)
     }
 
     /// Stops everything and insists that it stops well.
-    pub(super) async fn end(self) {
+    pub(crate) async fn end(self) {
         self.replica.end().await;
     }
 }
@@ -191,7 +192,7 @@ impl Replica {
     }
 
     /// Stops it and insists that it stops well.
-    pub(super) async fn end(self) {
+    pub(crate) async fn end(self) {
         self.context.shutdown().cancel();
         self.server.await.unwrap().unwrap();
         assert_eq!(self.context.drain(BOUND).await, Ok(()));
@@ -217,7 +218,10 @@ fn config(database_url: &str, issuer: &str, settings: &[(&str, &str)]) -> api::C
 }
 
 /// A subscription that the server knows of: it has taken something that was sent after it.
-async fn subscribe(client: &async_nats::Client, subject: &'static str) -> async_nats::Subscriber {
+pub(crate) async fn subscribe(
+    client: &async_nats::Client,
+    subject: &'static str,
+) -> async_nats::Subscriber {
     let subscriber = client.subscribe(subject).await.unwrap();
     let inbox = client.new_inbox();
     let mut echo = client.subscribe(inbox.clone()).await.unwrap();
@@ -246,7 +250,7 @@ async fn stand_in_for_ledger(context: &Context, ledger: Arc<Ledger>) {
 }
 
 /// Says of every key that it is good for reading, and this person's.
-pub(super) async fn stand_in_for_keys(context: &Context, user: UserId) {
+pub(crate) async fn stand_in_for_keys(context: &Context, user: UserId) {
     let verified = Verified {
         refusal: VerifyRefusal::Unspecified.into(),
         key_id: KeyId::generate().to_bytes(),

@@ -1,0 +1,102 @@
+//! `loadtest bench`: how fast the platform is on this machine, beside what its own Postgres does.
+//!
+//! Everything is real: Postgres with `fsync`, nats-server, the release programs as child
+//! processes, and a caller that speaks HTTP. Afterwards the books must balance.
+
+mod audit;
+mod bench;
+mod books;
+mod engine;
+mod figures;
+mod folder;
+mod http;
+mod machine;
+mod metrics;
+mod pace;
+mod pgbench;
+mod plan;
+mod platform;
+mod progress;
+mod publish;
+mod report;
+mod stage;
+mod store;
+mod tpcb;
+mod workload;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use chassis::shutdown::Signals;
+use clap::{Parser, Subcommand};
+
+const NAME: &str = "loadtest";
+/// As shells report an end by Ctrl-C.
+const EXIT_INTERRUPTED: u8 = 130;
+/// Everything worked and balanced, but with `--strict` a figure is below its target.
+const EXIT_BELOW_TARGET: u8 = 2;
+
+#[derive(Debug, Parser)]
+#[command(version, about = "Load on the wallet platform, and what it makes of it")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Measures engine and edge against pgbench, with servers of its own; cleans up after itself.
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let cli: Cli = match chassis::parse(NAME, std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    let Verb::Bench(args) = cli.verb;
+    let code = runtime.block_on(run(args));
+    // A load that was interrupted has a thread of its own; nobody waits for it.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(args: bench::Args) -> ExitCode {
+    let mut signals = match Signals::catch() {
+        Ok(signals) => signals,
+        Err(error) => return failed(&error),
+    };
+    // Dropping the bench stops its servers and removes its folder.
+    let ended = tokio::select! {
+        ended = bench::run(args) => ended,
+        _ = signals.next() => return ExitCode::from(EXIT_INTERRUPTED),
+    };
+    match ended {
+        Ok(bench::End::Good) => ExitCode::SUCCESS,
+        Ok(bench::End::BelowTarget) => ExitCode::from(EXIT_BELOW_TARGET),
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    // If standard error is closed, nobody wants to know.
+    writeln!(std::io::stderr(), "\n{NAME}: {error:#}").ok();
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}
