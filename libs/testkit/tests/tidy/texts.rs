@@ -121,6 +121,8 @@ fn sql_that_is_put_together_stands_in_few_places() {
         "libs/chassis/src/postgres.rs",
         "libs/sandbox/src/servers/roles.rs",
         "libs/testkit/src/postgres.rs",
+        // Indexes are dropped and built again as Postgres itself printed them.
+        "services/ledger/src/store/seed.rs",
     ];
     let elsewhere: Vec<Source> = rust()
         .into_iter()
