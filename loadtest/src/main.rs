@@ -74,7 +74,11 @@ async fn run(args: bench::Args) -> ExitCode {
     // Dropping the bench stops its servers and removes its folder.
     let ended = tokio::select! {
         ended = bench::run(args) => ended,
-        _ = signals.next() => return ExitCode::from(EXIT_INTERRUPTED),
+        name = signals.next() => {
+            // If standard error is closed, nobody wants to know.
+            writeln!(std::io::stderr(), "\n{NAME}: {name}: stops, and leaves nothing behind").ok();
+            return ExitCode::from(EXIT_INTERRUPTED);
+        }
     };
     match ended {
         Ok(bench::End::Good) => ExitCode::SUCCESS,

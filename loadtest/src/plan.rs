@@ -101,7 +101,7 @@ impl Plan {
             shared_buffers: "1GB",
             pgbench: Duration::from_secs(8),
             accounts: 10_000,
-            engine: Duration::from_millis(5_500),
+            engine: Duration::from_secs(6),
             warm_up: 100_000,
             grown: Grown { accounts: 1_000_000, transfers: 10_000_000 },
             people: 200,
