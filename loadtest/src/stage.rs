@@ -39,7 +39,8 @@ impl Stage {
     pub(crate) async fn start(plan: &Plan, programs: Option<PathBuf>) -> anyhow::Result<Self> {
         let this = std::env::current_exe().context("this program has no path")?;
         let here = this.parent().context("this program is in no folder")?;
-        let programs = programs.unwrap_or_else(|| here.to_owned());
+        // Programs run in folders of their own, where a relative path leads nowhere.
+        let programs = std::path::absolute(programs.unwrap_or_else(|| here.to_owned()))?;
         // target/release → target
         let folder = Folder::make(here.parent().unwrap_or(here))?;
         let mut settings = vec![("shared_buffers".to_owned(), plan.shared_buffers.to_owned())];

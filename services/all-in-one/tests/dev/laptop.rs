@@ -161,10 +161,16 @@ impl Laptop {
         fs::read_to_string(&file).unwrap().trim().parse().unwrap()
     }
 
+    /// Waits until no child is left; the last one may need a moment after its parent has ended.
+    pub(crate) fn nobody_is_left(&self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(self.is_deserted(&[]));
+    }
+
     /// Waits until neither server nor any other child is left.
-    pub(crate) async fn is_deserted(&self, servers: [u32; 2]) {
+    pub(crate) async fn is_deserted(&self, servers: &[u32]) {
         eventually("no child is left", END_WAIT, async || {
-            let alive: Vec<u32> = servers.into_iter().filter(|pid| is_alive(*pid)).collect();
+            let alive: Vec<u32> = servers.iter().copied().filter(|pid| is_alive(*pid)).collect();
             let children = self.children();
             if alive.is_empty() && children.is_empty() {
                 return Ok(());

@@ -130,7 +130,7 @@ async fn a_laptop_keeps_its_money_over_every_kind_of_end() {
     let servers = [laptop.server("postgres"), laptop.server("nats")];
     wallet.signal(Signal::SIGTERM);
     assert_eq!(wallet.ends(END_WAIT).await.code(), Some(0), "{}", wallet.log());
-    laptop.is_deserted(servers).await;
+    laptop.is_deserted(&servers).await;
     assert_eq!(wallet.log(), "", "a quiet life leaves no lines");
     let answered = payer.end().await;
 
@@ -150,7 +150,7 @@ async fn a_laptop_keeps_its_money_over_every_kind_of_end() {
     let servers = [laptop.server("postgres"), laptop.server("nats")];
     wallet.signal(Signal::SIGKILL);
     wallet.ends(END_WAIT).await;
-    laptop.is_deserted(servers).await;
+    laptop.is_deserted(&servers).await;
     let answered = payer.end().await;
     let mut wallet = laptop.start().await;
     let new: BTreeSet<String> = &sent(&client, &ada).await - &before;
@@ -167,7 +167,7 @@ async fn a_laptop_keeps_its_money_over_every_kind_of_end() {
     kill(Pid::from_raw(i32::try_from(postgres).unwrap()), Signal::SIGKILL).unwrap();
     assert_eq!(wallet.ends(END_WAIT * 2).await.code(), Some(1), "{}", wallet.log());
     assert!(wallet.log().contains("Postgres has ended by itself"), "{}", wallet.log());
-    laptop.is_deserted(servers).await;
+    laptop.is_deserted(&servers).await;
 
     // Ctrl-C.
     let mut wallet = laptop.start().await;
@@ -175,5 +175,5 @@ async fn a_laptop_keeps_its_money_over_every_kind_of_end() {
     let servers = [laptop.server("postgres"), laptop.server("nats")];
     wallet.signal(Signal::SIGINT);
     assert_eq!(wallet.ends(END_WAIT).await.code(), Some(0), "{}", wallet.log());
-    laptop.is_deserted(servers).await;
+    laptop.is_deserted(&servers).await;
 }

@@ -13,7 +13,7 @@ fn refuses(laptop: &Laptop, code: i32, words: &[&str]) -> String {
         assert!(said.contains(word), "no `{word}` in: {said}");
     }
     assert!(refused.stdout.is_empty(), "{}", String::from_utf8_lossy(&refused.stdout));
-    assert!(laptop.children().is_empty(), "children are left");
+    laptop.nobody_is_left();
     said
 }
 
