@@ -131,14 +131,12 @@ fn answer(
 }
 
 /// How transfers are counted; other commands are not.
-fn labels(outcomes: &Result<Vec<Outcome>, Unreadable>) -> Vec<&'static str> {
-    let Ok(outcomes) = outcomes else { return vec![Rejection::Malformed.code()] };
-    let transfers = outcomes.iter().filter(|it| it.transfer_id.is_some());
-    transfers
-        .map(|it| match it.verdict.rejection() {
-            _ if it.replayed => "replayed",
-            Some(rejection) => rejection.code(),
-            None => "posted",
-        })
-        .collect()
+fn labels(outcomes: &Result<Vec<Outcome>, Unreadable>) -> impl Iterator<Item = &'static str> {
+    let malformed = outcomes.is_err().then_some(Rejection::Malformed.code());
+    let transfers = outcomes.iter().flatten().filter(|it| it.transfer_id.is_some());
+    malformed.into_iter().chain(transfers.map(|it| match it.verdict.rejection() {
+        _ if it.replayed => "replayed",
+        Some(rejection) => rejection.code(),
+        None => "posted",
+    }))
 }

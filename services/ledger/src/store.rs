@@ -370,6 +370,33 @@ pub(crate) struct AccountRow {
     pub(crate) held_minor: Option<i64>,
 }
 
+/// The accounts there are of `ids`, with what stood on each after the transfer at its position, and
+/// each with its place among them.
+async fn accounts_at(
+    conn: &mut PgConnection,
+    ids: &[Uuid],
+    positions: &[i64],
+) -> Result<Vec<(usize, AccountRow)>, sqlx::Error> {
+    let rows = sqlx::query_file!("sql/read_accounts.sql", ids, positions).fetch_all(conn).await?;
+    let placed = rows.into_iter().filter_map(|it| {
+        // Postgres counts from 1.
+        let place = usize::try_from(it.n).ok()?.checked_sub(1)?;
+        let row = AccountRow {
+            account_id: it.account_id,
+            kind: it.kind,
+            currency: it.currency,
+            status: it.status,
+            least_minor: it.least_minor,
+            greatest_minor: it.greatest_minor,
+            opened_at: it.opened_at,
+            balance_minor: it.balance_minor,
+            held_minor: it.held_minor,
+        };
+        Some((place, row))
+    });
+    Ok(placed.collect())
+}
+
 impl AccountRow {
     pub(crate) fn read(self) -> Result<Account, Error> {
         Ok(Account {

@@ -110,11 +110,9 @@ pub(crate) async fn openings(
     accounts: &[Uuid],
     position: i64,
 ) -> Result<Vec<Account>, Error> {
-    let rows = sqlx::query_file_as!(AccountRow, "sql/read_openings.sql", accounts, position)
-        .fetch_all(conn)
-        .await
-        .map_err(Error::Check)?;
-    Ok(rows.into_iter().filter_map(|it| it.read().ok()).collect())
+    let positions = vec![position; accounts.len()];
+    let rows = super::accounts_at(conn, accounts, &positions).await.map_err(Error::Check)?;
+    Ok(rows.into_iter().filter_map(|(_, it)| it.read().ok()).collect())
 }
 
 /// An account, and how its changes say it is.

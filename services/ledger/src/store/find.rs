@@ -8,7 +8,7 @@ use primitives::{AccountId, Amount, ChangeId, Timestamp, TransferId};
 use sqlx::PgConnection;
 use sqlx::types::Uuid;
 
-use super::{AccountRow, Error, read_change, read_currency, unreadable};
+use super::{Error, read_change, read_currency, unreadable};
 
 /// Finds the holds and transfers that a batch is about.
 pub(crate) async fn subjects(conn: &mut PgConnection, subjects: &Subjects) -> Result<Found, Error> {
@@ -45,11 +45,9 @@ async fn accounts(conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Account>,
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = sqlx::query_file_as!(AccountRow, "sql/find_accounts.sql", ids)
-        .fetch_all(conn)
-        .await
-        .map_err(Error::Find)?;
-    rows.into_iter().map(AccountRow::read).collect()
+    let newest = vec![i64::MAX; ids.len()];
+    let rows = super::accounts_at(conn, ids, &newest).await.map_err(Error::Find)?;
+    rows.into_iter().map(|(_, it)| it.read()).collect()
 }
 
 async fn decisions(

@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use sqlx::types::Uuid;
 use time::OffsetDateTime;
 
-use super::{AccountRow, Error};
+use super::Error;
 
 /// As finely as moments are kept.
 const ONE_MICROSECOND: Duration = Duration::from_micros(1);
@@ -72,26 +72,11 @@ pub(crate) async fn balances(
         });
     }
     let ids: Vec<Uuid> = asked.iter().map(|it| it.account_id.uuid()).collect();
-    let rows = sqlx::query_file!("sql/read_balances.sql", &ids, &positions)
-        .fetch_all(conn)
-        .await
-        .map_err(Error::Balances)?;
+    let rows = super::accounts_at(conn, &ids, &positions).await.map_err(Error::Balances)?;
     let mut accounts = vec![None; asked.len()];
-    for it in rows {
-        let n = usize::try_from(it.n).ok().and_then(|it| it.checked_sub(1));
-        let account = AccountRow {
-            account_id: it.account_id,
-            kind: it.kind,
-            currency: it.currency,
-            status: it.status,
-            least_minor: it.least_minor,
-            greatest_minor: it.greatest_minor,
-            opened_at: it.opened_at,
-            balance_minor: it.balance_minor,
-            held_minor: it.held_minor,
-        };
-        if let Some(place) = n.and_then(|it| accounts.get_mut(it)) {
-            *place = Some(account.read()?);
+    for (place, row) in rows {
+        if let Some(account) = accounts.get_mut(place) {
+            *account = Some(row.read()?);
         }
     }
     Ok(accounts)

@@ -175,7 +175,7 @@ impl Tables {
         self.changes.get(usize::try_from(index).ok()?)
     }
 
-    /// As `find_accounts.sql` does: what stands on it is what its newest transfer says.
+    /// As `read_accounts.sql` does: what stands on it is what its newest transfer says.
     pub(crate) fn account(&self, id: AccountId) -> Option<Account> {
         let row = self.accounts.get(&id)?;
         let standing = self.record(row.newest).and_then(|it| {

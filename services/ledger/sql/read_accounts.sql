@@ -1,5 +1,8 @@
--- What stood on accounts after the transfer at a position: one look at the end of each history, as
--- in find_accounts.sql.
+-- What stood on accounts after the transfer at a position, each looked up by itself: one look at the
+-- end of each of its two histories. The last row up to (account, position) is the account's newest,
+-- or another account's. Said so, there is one index that gives it, whatever the planner thinks of
+-- the tables: with an equality it may walk down the primary key instead, when one account has most
+-- of the rows.
 select
   it.n as "n!",
   a.account_id,
