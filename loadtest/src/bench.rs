@@ -17,7 +17,7 @@ use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::report::{Report, rounded};
 use crate::stage::Stage;
-use crate::{audit, figures, store};
+use crate::{audit, figures, machine, store};
 
 /// Steps whose length is not planned take about so long.
 const STEP: Duration = Duration::from_secs(4);
@@ -139,15 +139,21 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<End> {
         report.add("pgbench_tps", tps);
     }
     progress.say(&machine.describe());
-    let started = Stage::start(&plan, args.programs.clone());
+    let started = Stage::start(&machine, args.programs.clone());
     let stage = progress.step("starts Postgres", STEP, started).await?;
     let about = about(&stage, &machine, &args).await?;
     let setting = (&stage, &plan);
     let mut contest = Contest::prepare(setting, &parts, args.answered, &mut progress).await?;
-    contest.run(setting, &mut progress, &mut report).await?;
+    let mut edge = Edge::prepare(setting, &parts, &mut progress).await?;
+    for round in 1..=plan.runs {
+        contest.round(setting, round, &mut progress, &mut report).await?;
+        if let Some(edge) = &mut edge {
+            edge.round(round, &mut progress, &mut report).await?;
+        }
+    }
     contest.finish(setting, &mut progress, &mut report).await?;
-    if parts.iter().any(|it| Part::HTTP.contains(it)) {
-        over_http(setting, &parts, &mut progress, &mut report).await?;
+    if let Some(edge) = edge {
+        edge.finish(&stage, &mut progress, &mut report).await?;
     }
     progress.clear();
     finish(&args, &report, about)?;
@@ -157,55 +163,48 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<End> {
     Ok(if args.strict && !report.is_good() { End::BelowTarget } else { End::Good })
 }
 
-/// Measures the whole platform, and insists that no kobo was lost on the way.
-async fn over_http(
-    (stage, plan): (&Stage, &Plan),
-    parts: &[Part],
-    progress: &mut Progress,
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    let started = Platform::start(stage);
-    let mut platform = progress.step("http: starts the platform", STEP, started).await?;
-    let settled = platform.settle(plan.people);
-    progress.step("http: people arrive", STEP, settled).await?;
-    let before = platform.total().await?;
-    let mut edge = Edge { platform, plan, n_loads: 0, transfers: BTreeMap::new() };
-    for round in 1..=plan.runs {
-        edge.round(round, parts, progress, report).await?;
-    }
-    let Edge { platform, transfers, .. } = edge;
-    best(&transfers, report);
-    let after = platform.total().await?;
-    ensure!(before == after, "the wallets held {before} kobo together, and now {after}");
-    report.detail("platform_rss_mb", json!(platform.resident_mb()));
-    let ledger = progress.step("http: stops", STEP, platform.stop()).await?;
-    if plan.replay {
-        progress.step("http: is audited", STEP, audit::fsck(stage, &ledger)).await?;
-    }
-    Ok(())
-}
-
-/// The platform under its loads.
+/// The whole platform under its loads. Between its turns it stands idle.
 struct Edge<'a> {
     platform: Platform,
+    parts: Vec<Part>,
     plan: &'a Plan,
     n_loads: u64,
+    /// Kobo in all wallets before the first load.
+    total_before: u64,
     /// Runs of the closed loops of transfers, by connections.
     transfers: BTreeMap<usize, Vec<Measured>>,
 }
 
-impl Edge<'_> {
+impl<'a> Edge<'a> {
+    /// Starts the platform and lets people arrive, if anything is measured over HTTP.
+    async fn prepare(
+        (stage, plan): (&Stage, &'a Plan),
+        parts: &[Part],
+        progress: &mut Progress,
+    ) -> anyhow::Result<Option<Self>> {
+        let parts: Vec<Part> = parts.iter().copied().filter(|it| Part::HTTP.contains(it)).collect();
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        let started = Platform::start(stage);
+        let mut platform = progress.step("http: starts the platform", STEP, started).await?;
+        let settled = platform.settle(plan.people);
+        progress.step("http: people arrive", STEP, settled).await?;
+        let total_before = platform.total().await?;
+        let transfers = BTreeMap::new();
+        Ok(Some(Self { platform, parts, plan, n_loads: 0, total_before, transfers }))
+    }
+
     /// Every load once.
     async fn round(
         &mut self,
         round: u32,
-        parts: &[Part],
         progress: &mut Progress,
         report: &mut Report,
     ) -> anyhow::Result<()> {
         let of = format!("run {round} of {}", self.plan.runs);
         let closed = self.plan.settle + self.plan.closed;
-        if parts.contains(&Part::Transfer) {
+        if self.parts.contains(&Part::Transfer) {
             for n in CONNECTIONS {
                 let label = format!("http: transfers on {n} connections, {of}");
                 let ran = self.closed(Ask::Transfer, n);
@@ -213,20 +212,21 @@ impl Edge<'_> {
                 self.transfers.entry(n).or_default().push(measured);
             }
         }
-        if parts.contains(&Part::Balance) {
+        if self.parts.contains(&Part::Balance) {
             let ran = self.closed(Ask::Balance, CONNECTIONS_USUAL);
             let measured = progress.step(&format!("http: balances, {of}"), closed, ran).await?;
             report.add("http_balance_tps", measured.per_second);
             report.detail("balance_last_run", latencies(&measured));
         }
-        if parts.contains(&Part::Bulk) {
+        if self.parts.contains(&Part::Bulk) {
             let ran = self.closed(Ask::Bulk, CONNECTIONS_BULK);
             let measured = progress.step(&format!("http: bulks, {of}"), closed, ran).await?;
             report.add("http_bulk_tps", measured.per_second);
             report.detail("bulk_last_run", latencies(&measured));
         }
-        if parts.contains(&Part::Paced) {
+        if self.parts.contains(&Part::Paced) {
             let lasting = self.plan.open;
+            machine::write_out().await?;
             let ran = self.load(Ask::Transfer).open(OPEN_PER_SECOND, lasting);
             let label = format!("http: {OPEN_PER_SECOND} transfers a second, {of}");
             let measured = progress.step(&label, lasting, ran).await?;
@@ -235,6 +235,24 @@ impl Edge<'_> {
             }
         }
         self.platform.expect_running()
+    }
+
+    /// Insists that no kobo was lost on the way, and stops the platform.
+    async fn finish(
+        self,
+        stage: &Stage,
+        progress: &mut Progress,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        best(&self.transfers, report);
+        let (before, after) = (self.total_before, self.platform.total().await?);
+        ensure!(before == after, "the wallets held {before} kobo together, and now {after}");
+        report.detail("platform_rss_mb", json!(self.platform.resident_mb()));
+        let ledger = progress.step("http: stops", STEP, self.platform.stop()).await?;
+        if self.plan.replay {
+            progress.step("http: is audited", STEP, audit::fsck(stage, &ledger)).await?;
+        }
+        Ok(())
     }
 
     fn closed(

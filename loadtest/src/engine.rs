@@ -70,36 +70,40 @@ impl Contest {
             let books = progress.step(&label, STEP, opened).await?;
             let mut it = Contestant::new(part, name, key, draw, books);
             it.fill((stage, plan), progress).await?;
-            let warm_up = it.warm_up((stage, plan), answered);
-            progress.step(&format!("{name}: warms up"), STEP, warm_up).await?;
             contestants.push(it);
+        }
+        let admin_url = stage.postgres.admin_url();
+        let written = store::checkpoint(&admin_url);
+        progress.step("writes out what is prepared", STEP, written).await?;
+        for it in &mut contestants {
+            let label = format!("{}: warms up", it.name);
+            progress.step(&label, STEP, it.warm_up((stage, plan), answered)).await?;
         }
         Ok(Self { pgbench, contestants, answered })
     }
 
-    /// Measures each in turn, as often as planned.
-    pub(crate) async fn run(
+    /// Measures each once.
+    pub(crate) async fn round(
         &mut self,
         (stage, plan): (&Stage, &Plan),
+        round: u32,
         progress: &mut Progress,
         report: &mut Report,
     ) -> anyhow::Result<()> {
-        for round in 1..=plan.runs {
-            if let Some(pgbench) = &self.pgbench {
-                let label = format!("pgbench: run {round} of {}", plan.runs);
-                let measured = pgbench.measure(plan.pgbench);
-                report.add("pgbench_tps", progress.step(&label, plan.pgbench, measured).await?);
-                report.detail("pgbench", json!(pgbench.describe()));
-            }
-            for it in &mut self.contestants {
-                let label = format!("{}: run {round} of {}", it.name, plan.runs);
-                let measured = it.measure(stage, plan.engine, self.answered, report);
-                progress.step(&label, plan.engine + BESIDE, measured).await?;
-            }
-            // Nobody always comes after the same one, whose writes the disk may still be busy with.
-            if !self.contestants.is_empty() {
-                self.contestants.rotate_left(1);
-            }
+        if let Some(pgbench) = &self.pgbench {
+            let label = format!("pgbench: run {round} of {}", plan.runs);
+            let measured = pgbench.measure(plan.pgbench);
+            report.add("pgbench_tps", progress.step(&label, plan.pgbench, measured).await?);
+            report.detail("pgbench", json!(pgbench.describe()));
+        }
+        for it in &mut self.contestants {
+            let label = format!("{}: run {round} of {}", it.name, plan.runs);
+            let measured = it.measure(stage, plan.engine, self.answered, report);
+            progress.step(&label, plan.engine + BESIDE, measured).await?;
+        }
+        // Nobody always comes after the same one, whose writes the disk may still be busy with.
+        if !self.contestants.is_empty() {
+            self.contestants.rotate_left(1);
         }
         Ok(())
     }
@@ -187,7 +191,7 @@ impl Contestant {
 
     async fn run(&mut self, stage: &Stage, n: u32, answered: bool) -> anyhow::Result<Run> {
         let run = self.books.run(stage, (self.draw, n), answered).await?;
-        self.n_transfers = self.n_transfers.saturating_add(n);
+        self.n_transfers = self.n_transfers.saturating_add(run.n_transfers);
         Ok(run)
     }
 

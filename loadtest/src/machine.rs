@@ -1,5 +1,6 @@
 //! What the figures were measured on, and how much memory a process took.
 
+use anyhow::Context as _;
 use serde_json::{Value, json};
 
 /// Cores, memory and what else was going on.
@@ -31,6 +32,14 @@ impl Machine {
         Self { cores, memory_mb, processor, load }
     }
 
+    /// What Postgres' manual recommends for `shared_buffers`: a quarter of the memory.
+    pub(crate) fn shared_buffers(&self) -> String {
+        const LEAST_MB: u64 = 128;
+        const MOST_MB: u64 = 8 * 1024;
+        let quarter = self.memory_mb.unwrap_or(0) / 4;
+        format!("{}MB", quarter.clamp(LEAST_MB, MOST_MB))
+    }
+
     /// One line.
     pub(crate) fn describe(&self) -> String {
         let processor = self.processor.as_deref().unwrap_or("unknown processor");
@@ -49,6 +58,11 @@ impl Machine {
             "architecture": std::env::consts::ARCH,
         })
     }
+}
+
+/// Lets the disk finish what was written before, so that it is not measured with what comes next.
+pub(crate) async fn write_out() -> anyhow::Result<()> {
+    tokio::task::spawn_blocking(nix::unistd::sync).await.context("the disk cannot be waited for")
 }
 
 /// Megabytes of memory a process took at most; on a Mac, takes now.

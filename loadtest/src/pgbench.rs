@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use tokio::process::Command;
 
 use crate::stage::Stage;
-use crate::tpcb;
+use crate::{machine, tpcb};
 
 pub(crate) const SCALE: i32 = 20;
 pub(crate) const CLIENTS: u32 = 16;
@@ -41,6 +41,7 @@ impl Pgbench {
 
     /// Transactions a second.
     pub(crate) async fn measure(&self, lasting: Duration) -> anyhow::Result<f64> {
+        machine::write_out().await?;
         if self.program.is_none() {
             return tpcb::measure(&self.url, lasting).await;
         }

@@ -43,8 +43,6 @@ impl Part {
 pub(crate) struct Plan {
     /// How often each figure is measured; the median counts.
     pub(crate) runs: u32,
-    /// `shared_buffers` of Postgres.
-    pub(crate) shared_buffers: &'static str,
     /// One run of pgbench.
     pub(crate) pgbench: Duration,
     /// Accounts that pay each other in every engine workload.
@@ -98,7 +96,6 @@ impl Plan {
     pub(crate) const fn full() -> Self {
         Self {
             runs: 5,
-            shared_buffers: "1GB",
             pgbench: Duration::from_secs(8),
             accounts: 10_000,
             engine: Duration::from_secs(6),
@@ -116,7 +113,6 @@ impl Plan {
     pub(crate) const fn quick() -> Self {
         Self {
             runs: 1,
-            shared_buffers: "256MB",
             pgbench: Duration::from_secs(3),
             accounts: 10_000,
             engine: Duration::from_secs(2),

@@ -8,7 +8,7 @@ use sandbox::servers::{
 };
 
 use crate::folder::Folder;
-use crate::plan::Plan;
+use crate::machine::Machine;
 use crate::store;
 
 /// What makes Postgres fit for a benchmark, for pgbench and for us alike: no checkpoint falls into
@@ -36,14 +36,17 @@ pub(crate) struct Stage {
 impl Stage {
     /// Starts Postgres in a folder of its own on the disk of the build, which is the one that a
     /// developer works on.
-    pub(crate) async fn start(plan: &Plan, programs: Option<PathBuf>) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        machine: &Machine,
+        programs: Option<PathBuf>,
+    ) -> anyhow::Result<Self> {
         let this = std::env::current_exe().context("this program has no path")?;
         let here = this.parent().context("this program is in no folder")?;
         // Programs run in folders of their own, where a relative path leads nowhere.
         let programs = std::path::absolute(programs.unwrap_or_else(|| here.to_owned()))?;
         // target/release → target
         let folder = Folder::make(here.parent().unwrap_or(here))?;
-        let mut settings = vec![("shared_buffers".to_owned(), plan.shared_buffers.to_owned())];
+        let mut settings = vec![("shared_buffers".to_owned(), machine.shared_buffers())];
         settings.extend(SETTINGS.iter().map(|(it, to)| ((*it).to_owned(), (*to).to_owned())));
         let options = Options {
             connections_max: CONNECTIONS_MAX,

@@ -82,6 +82,14 @@ pub(crate) async fn bytes_of_transfers(conn: &mut PgConnection) -> anyhow::Resul
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
+/// Writes out what the preparations left in memory. Their log is then used again instead of new
+/// files that have to be made, as on any Postgres that has run for a while.
+pub(crate) async fn checkpoint(url: &str) -> anyhow::Result<()> {
+    let mut conn = connect(url).await?;
+    sqlx::raw_sql("checkpoint").execute(&mut conn).await.context("failed to checkpoint")?;
+    conn.close().await.context("failed to close a connection")
+}
+
 /// Cleans up and brings the planner up to date, so that Postgres does not begin to while measured.
 pub(crate) async fn vacuum(conn: &mut PgConnection) -> anyhow::Result<()> {
     sqlx::raw_sql("vacuum (analyze)").execute(conn).await.context("failed to vacuum")?;

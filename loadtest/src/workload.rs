@@ -1,4 +1,5 @@
-//! Who pays whom, by seed, as the very commands that the api would send.
+//! Who pays whom, by seed, as the very commands that the api sends when it is busy: many callers'
+//! transfers in one, which have nothing to do with each other.
 
 use bytes::Bytes;
 use primitives::{AccountId, Currency, KeyId, System, Timestamp, TransferId};
@@ -13,6 +14,8 @@ use rand::{Rng as _, RngExt as _, SeedableRng as _};
 /// What is in every wallet before it is measured: nobody runs dry.
 const FUNDS_MINOR: u64 = 1_000_000_000;
 const AMOUNT_MINOR_MAX: u64 = 100;
+/// Transfers in one command: as many as the api gathers.
+pub(crate) const TOGETHER: u32 = 100;
 
 /// A wallet, and the API key that acts for it.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +97,7 @@ pub(crate) enum Draw {
     Pairs,
 }
 
-/// Transfers without end.
+/// Commands without end, of [`TOGETHER`] transfers each.
 pub(crate) struct Transfers<'a> {
     wallets: &'a [Wallet],
     draw: Draw,
@@ -137,10 +140,14 @@ impl Iterator for Transfers<'_> {
     type Item = Sent;
 
     fn next(&mut self) -> Option<Sent> {
-        let (payer, payee) = self.pair();
-        let (payer, payee) = (*self.wallets.get(payer)?, self.wallets.get(payee)?.account);
-        let transfer = transfer(payer, payee, &mut self.rng);
-        Some(sent(subjects::POST_TRANSFER, self.deadline, Body::PostTransfer(transfer)))
+        let transfers = (0..TOGETHER).map(|_| {
+            let (payer, payee) = self.pair();
+            let (payer, payee) = (*self.wallets.get(payer)?, self.wallets.get(payee)?.account);
+            Some(transfer(payer, payee, &mut self.rng))
+        });
+        let together =
+            wire::PostTransfers { transfers: transfers.collect::<Option<_>>()?, linked: false };
+        Some(sent(subjects::POST_TRANSFERS, self.deadline, Body::PostTransfers(together)))
     }
 }
 
@@ -185,7 +192,11 @@ mod tests {
         let sent = Transfers::new(&wallets, Draw::Uniform, deadline, 7).next().unwrap();
         let command = wire::Command::decode(sent.payload).unwrap();
         assert_eq!(command.deadline_at_us, deadline.micros());
-        let Some(Body::PostTransfer(it)) = command.body else { unreachable!("it is a transfer") };
+        let Some(Body::PostTransfers(all)) = command.body else {
+            unreachable!("these are transfers")
+        };
+        assert_eq!((all.transfers.len(), all.linked), (100, false));
+        let it = &all.transfers[0];
         assert_eq!((it.request_key.len(), it.request_digest.len()), (32, 32));
         assert_eq!((it.transfer_id.len(), it.made_by_key_id.len()), (16, 16));
         assert!((1..=AMOUNT_MINOR_MAX).contains(&it.amount_minor));

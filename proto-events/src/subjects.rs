@@ -7,7 +7,8 @@
 pub mod ledger {
     /// [`crate::ledger::v1::Command`] with `open_account`.
     pub const OPEN_ACCOUNT: &str = "cmd.ledger.v1.0.open_account";
-    /// [`crate::ledger::v1::Command`] with `post_transfer` of kind `WALLET`; the api may send it.
+    /// [`crate::ledger::v1::Command`] with `post_transfer` of kind `WALLET`; operators may send it, the
+    /// api asks for many at a time.
     pub const POST_TRANSFER: &str = "cmd.ledger.v1.0.post_transfer";
     /// [`crate::ledger::v1::Command`] with `post_transfer` of kind `DEPOSIT`; only payments may send it.
     pub const POST_DEPOSIT: &str = "cmd.ledger.v1.0.post_deposit";

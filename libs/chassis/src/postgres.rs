@@ -3,12 +3,14 @@
 //! The only SQL here is about schemas and grants; it names no table of a service.
 
 use std::str::FromStr;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgPool, Postgres};
 
 /// How long a start waits for a server that is still starting.
 const CONNECT_WAIT: Duration = Duration::from_secs(15);
@@ -18,6 +20,8 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(250);
 const ACQUIRE_WAIT: Duration = Duration::from_secs(5);
 /// How long a check of readiness waits.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
+/// How long a connection that is kept is taken to be alive after its last use.
+const FRESH: Duration = Duration::from_secs(1);
 /// A statement that takes longer is a bug or a lock that will not come.
 const STATEMENT_TIMEOUT: &str = "15s";
 /// A transaction that does nothing for so long belongs to a task that is gone.
@@ -46,6 +50,55 @@ pub async fn connect(
     // One connection of its own says why it fails; the pool would only say that it timed out.
     patiently(&options).await?.close().await.context("failed to close a connection")?;
     Ok(pool)
+}
+
+/// Connections of a pool that a busy task does not give back between two uses. Cheap to clone;
+/// clones share them.
+///
+/// A pool tests a connection when it is given back and when it is taken again: two trips to the
+/// server, which is more than a short statement itself. Here one that was used within the last
+/// second is used again as it is; after a longer pause it goes back and is tested.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    pool: PgPool,
+    max: usize,
+    idle: Arc<Mutex<Vec<Used>>>,
+}
+
+/// A connection, and when its last statement ended.
+type Used = (PoolConnection<Postgres>, Instant);
+
+impl Kept {
+    /// Keeps at most `max` connections of `pool`, which others then have to do without.
+    #[must_use]
+    pub fn of(pool: &PgPool, max: usize) -> Self {
+        Self { pool: pool.clone(), max, idle: Arc::default() }
+    }
+
+    /// The connection that was used last, or one of the pool's. Who just drops it, after an error
+    /// or because nobody waits any more, gives it back to the pool to be tested.
+    ///
+    /// # Errors
+    /// As those of the pool.
+    pub async fn take(&self) -> sqlx::Result<PoolConnection<Postgres>> {
+        let last = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match last {
+            Some((conn, used_at)) if used_at.elapsed() < FRESH => Ok(conn),
+            // First what is held: it may be the pool's only one.
+            stale => {
+                drop(stale);
+                self.pool.acquire().await
+            }
+        }
+    }
+
+    /// Keeps a connection whose last statement went well.
+    pub fn keep(&self, conn: PoolConnection<Postgres>) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < self.max {
+            idle.push((conn, Instant::now()));
+        }
+    }
 }
 
 /// Brings the schemas up to what the migrators hold, one after the other.

@@ -6,8 +6,9 @@
 
 mod group;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
+use foldhash::{HashMap, HashMapExt as _};
 use primitives::{AccountId, ChangeId, RequestKey, Timestamp, TransferId};
 
 use crate::rules::{self, Subject};

@@ -2,8 +2,9 @@
 //!
 //! [`crate::Books`] keep one for a batch, [`crate::audit::Replay`] one for whole books.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use foldhash::HashMap;
 use primitives::{AccountId, Timestamp, TransferId};
 
 use crate::rules::{self, Effect, Subject};

@@ -8,8 +8,9 @@
 
 mod cache;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
+use foldhash::{HashSet, HashSetExt as _};
 use primitives::{AccountId, ChangeId, RequestKey, TransferId};
 
 use crate::state::Accounts;

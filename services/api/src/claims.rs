@@ -6,10 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chassis::postgres::Kept;
 use primitives::{RequestKey, Timestamp};
 use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
 
 use crate::store::requests::{self, Claim};
@@ -47,10 +48,10 @@ struct Asked {
 impl Claims {
     /// Claims in this database.
     #[must_use]
-    pub fn new(pool: PgPool) -> Self {
+    pub fn new(pool: &PgPool) -> Self {
         let (waiting, asked) = mpsc::channel(WAITING_MAX);
         let mut taker = JoinSet::new();
-        taker.spawn(take_all(pool, asked));
+        taker.spawn(take_all(Kept::of(pool, 1), asked));
         Self { waiting, _taker: Arc::new(taker) }
     }
 
@@ -77,15 +78,22 @@ impl Claims {
 }
 
 /// Takes what has arrived since the last statement, until nobody is left who could ask.
-async fn take_all(pool: PgPool, mut asked: mpsc::Receiver<Asked>) {
+async fn take_all(conns: Kept, mut asked: mpsc::Receiver<Asked>) {
     let mut waiting = Vec::with_capacity(BATCH_MAX);
     while asked.recv_many(&mut waiting, BATCH_MAX).await > 0 {
+        // Whoever is just about to ask has one turn to do so.
+        yield_now().await;
+        while waiting.len() < BATCH_MAX
+            && let Ok(claim) = asked.try_recv()
+        {
+            waiting.push(claim);
+        }
         // Whoever gave up needs no key any more.
         waiting.retain(|it: &Asked| !it.answer.is_closed());
         if waiting.is_empty() {
             continue;
         }
-        let answers = take(&pool, &waiting).await;
+        let answers = take(&conns, &waiting).await;
         for (place, asked) in waiting.drain(..).enumerate() {
             let answer = answers.as_ref().and_then(|it| it.get(place).copied());
             // An error is somebody who has just gone away.
@@ -95,10 +103,10 @@ async fn take_all(pool: PgPool, mut asked: mpsc::Receiver<Asked>) {
 }
 
 /// Takes the keys with one statement; none if the database does not.
-async fn take(pool: &PgPool, waiting: &[Asked]) -> Option<Vec<bool>> {
+async fn take(conns: &Kept, waiting: &[Asked]) -> Option<Vec<bool>> {
     let claims: Vec<Claim> = waiting.iter().map(|it| it.claim).collect();
     let is_durable = waiting.iter().any(|it| it.is_durable);
-    let taken = requests::claim(pool, &claims, Timestamp::now(), is_durable);
+    let taken = requests::claim(conns, &claims, Timestamp::now(), is_durable);
     match timeout(STORE_WAIT, taken).await {
         Ok(Ok(taken)) => Some(taken),
         Ok(Err(error)) => {

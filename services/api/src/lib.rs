@@ -94,7 +94,7 @@ pub async fn start(
     let (url, people) = (&config.public_url, pool.clone());
     let sign_in = SignIn::try_new(&config.sign_in, url, &origins, people, asker.clone())?;
     let sign_in = Arc::new(sign_in);
-    let claims = Claims::new(pool.clone());
+    let claims = Claims::new(&pool);
     let directory = Directory::new(pool.clone());
     let authenticator = Authenticator::new(directory.clone(), &sign_in, keys);
     let door = Door::new(authenticator.clone(), limits.clone());

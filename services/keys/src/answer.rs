@@ -2,6 +2,7 @@
 
 use bus::answer::Failure;
 use bytes::Bytes;
+use chassis::postgres::Kept;
 use primitives::{Timestamp, UserId};
 use prost::Message;
 use proto_events::convert::{self, WireId};
@@ -16,6 +17,8 @@ use crate::uses::Uses;
 use crate::wire::{print_key, verified};
 use crate::{metrics, store};
 
+/// Connections that stay with the verifications, which come by the thousand.
+const KEPT: usize = 2;
 /// Replicas share the questions.
 const QUEUE: &str = "keys";
 
@@ -26,24 +29,26 @@ pub(crate) async fn verify(
     uses: Uses,
     shutdown: CancellationToken,
 ) -> Result<(), bus::answer::Error> {
+    let conns = Kept::of(&pool, KEPT);
     let handler = move |payload| {
-        let (pool, uses) = (pool.clone(), uses.clone());
-        async move { verify_one(&pool, &uses, payload, Timestamp::now()).await }
+        let (conns, uses) = (conns.clone(), uses.clone());
+        async move { verify_one(&conns, &uses, payload, Timestamp::now()).await }
     };
     bus::answer::serve(client, subjects::keys::VERIFY_KEY, QUEUE, shutdown, handler).await
 }
 
 /// Looks a digest up, and compares it once more in constant time ([`key::check`]).
 async fn verify_one(
-    pool: &PgPool,
+    conns: &Kept,
     uses: &Uses,
     payload: Bytes,
     now: Timestamp,
 ) -> Result<Vec<u8>, Failure> {
     let query = wire::VerifyKey::decode(payload).map_err(Failure::new)?;
     let digest = convert::digest("digest", &query.digest).map(Digest).map_err(Failure::new)?;
-    let mut conn = acquire(pool).await?;
+    let mut conn = conns.take().await.map_err(unreachable)?;
     let found = store::find_key_by_digest(&mut conn, digest).await.map_err(Failure::new)?;
+    conns.keep(conn);
     let decided = key::check(found.as_ref(), digest, now);
     let result = match &decided {
         Ok(grant) => {
@@ -81,5 +86,9 @@ async fn list_one(pool: &PgPool, payload: Bytes, now: Timestamp) -> Result<Vec<u
 }
 
 async fn acquire(pool: &PgPool) -> Result<PoolConnection<sqlx::Postgres>, Failure> {
-    pool.acquire().await.map_err(|source| Failure::new(store::Error::Begin(source)))
+    pool.acquire().await.map_err(unreachable)
+}
+
+fn unreachable(source: sqlx::Error) -> Failure {
+    Failure::new(store::Error::Begin(source))
 }

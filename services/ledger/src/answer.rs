@@ -3,6 +3,7 @@
 use bus::answer::Failure;
 use bytes::Bytes;
 use chassis::Context;
+use chassis::postgres::Kept;
 use ledger_core::{Account, Status};
 use primitives::{AccountId, TransferId};
 use prost::Message;
@@ -20,6 +21,8 @@ use crate::{NAME, store};
 const BALANCES_MAX: usize = 1_000;
 /// The most queries of balances that are answered with one look.
 const QUERIES_MAX: usize = 64;
+/// Connections for balances: as many as are asked for at a time (`bus::answer::serve_batches`).
+const KEPT: usize = 2;
 /// The most movements on one page.
 const MOVEMENTS_MAX: u32 = 100;
 
@@ -45,10 +48,10 @@ pub(crate) fn spawn(context: &Context, pool: &PgPool) {
         context.shutdown(),
         QUERIES_MAX,
         {
-            let pool = pool.clone();
+            let conns = Kept::of(pool, KEPT);
             move |queries| {
-                let pool = pool.clone();
-                async move { balances(&pool, queries).await }
+                let conns = conns.clone();
+                async move { balances(&conns, queries).await }
             }
         },
     );
@@ -58,10 +61,10 @@ pub(crate) fn spawn(context: &Context, pool: &PgPool) {
 }
 
 /// Answers many queries with one look at the books, in the order they came.
-async fn balances(pool: &PgPool, queries: Vec<Bytes>) -> Vec<Result<Vec<u8>, Failure>> {
+async fn balances(conns: &Kept, queries: Vec<Bytes>) -> Vec<Result<Vec<u8>, Failure>> {
     let asked: Vec<Result<Vec<Of>, Failure>> = queries.into_iter().map(read_balances).collect();
     let all: Vec<Of> = asked.iter().flatten().flatten().copied().collect();
-    let mut found = match look(pool, &all).await {
+    let mut found = match look(conns, &all).await {
         Ok(accounts) => accounts.into_iter(),
         Err(failure) => {
             let others = || Err(Failure::new("it was asked together with one that failed"));
@@ -76,9 +79,11 @@ async fn balances(pool: &PgPool, queries: Vec<Bytes>) -> Vec<Result<Vec<u8>, Fai
     asked.into_iter().map(|it| it.map(&mut print)).collect()
 }
 
-async fn look(pool: &PgPool, asked: &[Of]) -> Result<Vec<Option<Account>>, Failure> {
-    let mut conn = acquire(pool).await?;
-    read::balances(&mut conn, asked).await.map_err(Failure::new)
+async fn look(conns: &Kept, asked: &[Of]) -> Result<Vec<Option<Account>>, Failure> {
+    let mut conn = conns.take().await.map_err(unreachable)?;
+    let accounts = read::balances(&mut conn, asked).await.map_err(Failure::new)?;
+    conns.keep(conn);
+    Ok(accounts)
 }
 
 fn read_balances(payload: Bytes) -> Result<Vec<Of>, Failure> {
@@ -154,5 +159,9 @@ fn read_page(query: &wire::ListMovements) -> Result<Page, Malformed> {
 }
 
 async fn acquire(pool: &PgPool) -> Result<PoolConnection<sqlx::Postgres>, Failure> {
-    pool.acquire().await.map_err(|source| Failure::new(store::Error::Connect(source)))
+    pool.acquire().await.map_err(unreachable)
+}
+
+fn unreachable(source: sqlx::Error) -> Failure {
+    Failure::new(store::Error::Connect(source))
 }

@@ -6,12 +6,12 @@
 //! writer at a time; positions that have no gap are the second guard, against a hand in `psql`.
 //!
 //! Every statement here is about a whole batch, however long. What is found before a batch is
-//! decided is in [`find`], how transfers are written in [`copy`], what is read for answers in
+//! decided is in [`find`], how transfers are written in [`insert`], what is read for answers in
 //! [`read`], what is read to check the books in [`check`].
 
 pub(crate) mod check;
-mod copy;
 pub(crate) mod find;
+mod insert;
 pub(crate) mod read;
 pub(crate) mod seed;
 
@@ -72,8 +72,8 @@ pub(crate) enum Error {
         #[source]
         source: sqlx::Error,
     },
-    #[error("failed to close a batch")]
-    Close(#[source] sqlx::Error),
+    #[error("failed to commit")]
+    Commit(#[source] sqlx::Error),
     #[error("failed to look for holds whose time is up")]
     Due(#[source] sqlx::Error),
     #[error("failed to grant the runtime role its rights")]
@@ -129,8 +129,7 @@ pub(crate) async fn save(conn: &mut PgConnection, changes: &Changes) -> Result<(
     change_accounts(conn, &changes.changed).await?;
     insert_account_changes(conn, &changes.change_records).await?;
     if !changes.records.is_empty() {
-        copy::transfers(conn, &changes.records).await?;
-        close_batch(conn, changes.head).await?;
+        insert::transfers(conn, &changes.records, changes.head).await?;
     }
     save_holds(conn, &changes.holds).await?;
     save_reversals(conn, &changes.reversed).await
@@ -340,19 +339,6 @@ fn read_request_key(first: Option<Uuid>, rest: Option<Uuid>) -> Option<RequestKe
 /// One column of many rows, as `unnest` takes it.
 fn column<R, V>(rows: &[R], value: impl Fn(&R) -> V) -> Vec<V> {
     rows.iter().map(value).collect()
-}
-
-/// Remembers when the transfers up to `head` were decided.
-async fn close_batch(conn: &mut PgConnection, head: Head) -> Result<(), Error> {
-    sqlx::query!(
-        "insert into ledger.batches (last_position, decided_at) values ($1, $2)",
-        head.position,
-        head.decided_at.to_datetime(),
-    )
-    .execute(conn)
-    .await
-    .map_err(Error::Close)?;
-    Ok(())
 }
 
 /// An account as Postgres keeps it, with what stands on it.

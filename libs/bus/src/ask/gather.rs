@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use prost::Message;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument, Span};
 
@@ -169,6 +169,12 @@ async fn collect<Q, A, F>(
             {
                 if n == 0 {
                     break;
+                }
+                // Whoever is just about to ask has one turn to do so: fuller messages under load,
+                // and no wait without it.
+                yield_now().await;
+                while callers.len() < limits.items_max && let Ok(caller) = queue.try_recv() {
+                    callers.push(caller);
                 }
                 in_flight.spawn(carry(std::mem::take(&mut callers), send.clone()));
             }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use chassis::postgres;
+use chassis::postgres::{self, Kept};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{Connection, PgConnection, SqlSafeStr};
 use testkit::Database;
@@ -145,6 +145,50 @@ async fn a_pool_names_itself_and_bounds_what_it_runs() {
         held.push(pool.acquire().await.unwrap());
     }
     assert!(postgres::answers(&pool).await.is_err(), "no connection is free");
+}
+
+/// Which server process serves it.
+async fn process_of(conn: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    sqlx::query_scalar("select pg_backend_pid()").fetch_one(conn).await
+}
+
+#[tokio::test]
+async fn a_connection_that_is_kept_is_used_again_and_no_more_are_held_than_may_be() {
+    let database = database().await;
+    let pool = postgres::connect(&database.url, "sample", 3).await.unwrap();
+    let kept = Kept::of(&pool, 1);
+    let (mut first, mut second) = (kept.take().await.unwrap(), kept.take().await.unwrap());
+    let process = process_of(&mut first).await.unwrap();
+    process_of(&mut second).await.unwrap();
+    kept.keep(first);
+    kept.keep(second);
+    // The second went back: two of three are free for others.
+    let others = [pool.acquire().await.unwrap(), pool.acquire().await.unwrap()];
+    assert!(pool.try_acquire().is_none());
+    let mut again = kept.clone().take().await.unwrap();
+    assert_eq!(process_of(&mut again).await.unwrap(), process);
+    drop(others);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_broke_fails_once_and_is_not_kept_again() {
+    let database = database().await;
+    let pool = postgres::connect(&database.url, "sample", 1).await.unwrap();
+    let kept = Kept::of(&pool, 1);
+    let mut conn = kept.take().await.unwrap();
+    let process = process_of(&mut conn).await.unwrap();
+    kept.keep(conn);
+    let ended: bool = sqlx::query_scalar("select pg_terminate_backend($1, 5000)")
+        .bind(process)
+        .fetch_one(&database.pool)
+        .await
+        .unwrap();
+    assert!(ended, "it ends within five seconds");
+    let mut broken = kept.take().await.unwrap();
+    assert!(process_of(&mut broken).await.is_err(), "its server process is gone");
+    drop(broken);
+    let mut conn = kept.take().await.unwrap();
+    assert_ne!(process_of(&mut conn).await.unwrap(), process);
 }
 
 #[tokio::test]

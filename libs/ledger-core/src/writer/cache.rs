@@ -4,8 +4,7 @@
 //! what nobody wrote since is dropped. So nothing is ordered or linked, and the most recent half of
 //! the bound always stays.
 
-use std::collections::HashMap;
-
+use foldhash::{HashMap, HashMapExt as _};
 use primitives::AccountId;
 
 use crate::Account;

@@ -39,7 +39,7 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
 /// What the crates that hold rules are built from, outside crates included. Nothing here does I/O.
 const PURE: &[(&str, &[&str])] = &[
     ("primitives", &["thiserror", "time", "uuid"]),
-    ("ledger-core", &["primitives", "thiserror"]),
+    ("ledger-core", &["foldhash", "primitives", "thiserror"]),
 ];
 
 fn metadata() -> Metadata {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use chassis::postgres::Kept;
 use primitives::{RequestKey, Timestamp};
-use sqlx::PgPool;
+use sqlx::PgConnection;
 
 use super::users::{Error, failed};
 
@@ -25,7 +26,7 @@ pub struct Claim {
 /// # Errors
 /// The database broke.
 pub async fn claim(
-    pool: &PgPool,
+    conns: &Kept,
     claims: &[Claim],
     now: Timestamp,
     is_durable: bool,
@@ -37,6 +38,7 @@ pub async fn claim(
     // In the order of keys: two replicas that take the same ones wait, and never for each other.
     let (keys, digests): (Vec<Vec<u8>>, Vec<Vec<u8>>) =
         free.iter().map(|(key, digest)| (key.to_vec(), digest.to_vec())).unzip();
+    let mut conn = conns.take().await.map_err(failed("claim request keys"))?;
     let taken = sqlx::query!(
         "with commit as (
              select set_config('synchronous_commit',
@@ -52,17 +54,18 @@ pub async fn claim(
         now.to_datetime(),
         is_durable,
     )
-    .execute(pool)
+    .execute(&mut *conn)
     .await
     .map_err(failed("claim request keys"))?;
     let is_new = usize::try_from(taken.rows_affected()).is_ok_and(|it| it == keys.len());
-    let first = if is_new { free } else { digests_of(pool, &keys).await? };
+    let first = if is_new { free } else { digests_of(&mut conn, &keys).await? };
+    conns.keep(conn);
     Ok(claims.iter().map(|it| first.get(&it.key.0) == Some(&it.digest)).collect())
 }
 
 /// What the keys were first used for.
 async fn digests_of(
-    pool: &PgPool,
+    conn: &mut PgConnection,
     keys: &[Vec<u8>],
 ) -> Result<BTreeMap<[u8; 32], [u8; 32]>, Error> {
     let rows = sqlx::query!(
@@ -71,7 +74,7 @@ async fn digests_of(
          where request_key = any($1)",
         keys,
     )
-    .fetch_all(pool)
+    .fetch_all(conn)
     .await
     .map_err(failed("look up request keys"))?;
     let unreadable = |_| Error::Unreadable { table: "api.request_keys" };

@@ -5,6 +5,7 @@
 //! again at the end.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
 
 use ledger_core::audit::{Stretch, Violation};
 use ledger_core::{Account, Head, Limits, Record, Status};
@@ -26,8 +27,13 @@ pub(super) const ROWS_MAX: usize = 8_000;
 const NEWEST_ROWS: i64 = 500;
 /// Rows read at a time.
 const PAGE_ROWS: i64 = 500;
-/// The most transfers read at a time: some megabytes.
-const PAGE_TRANSFERS_MAX: usize = 20_000;
+/// The most transfers read at a time by a gentle look: two milliseconds of a core, which the
+/// writer and whoever waits for it do not notice.
+const PAGE_TRANSFERS_MAX: usize = 500;
+/// The same of a hurried one: some megabytes.
+const PAGE_TRANSFERS_MAX_HURRIED: usize = 20_000;
+/// A gentle look rests after a page, this many times as long as the page took.
+const REST_FACTOR: u32 = 4;
 /// What it costs to find what stands on an account, to compare it with its changes, or to add up
 /// what was done about a hold, in transfers read.
 const FIND_COST: usize = 4;
@@ -88,6 +94,15 @@ struct Page {
     cost: usize,
 }
 
+/// Whether anybody is in the way of a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// Money moves meanwhile: small pages, and a rest after each.
+    Gentle,
+    /// Everybody waits for the look.
+    Hurried,
+}
+
 impl Round {
     pub(super) fn new() -> Self {
         Self {
@@ -107,6 +122,7 @@ impl Round {
         &mut self,
         pool: &PgPool,
         rows_max: usize,
+        manner: Manner,
     ) -> Result<Look, store::Error> {
         let mut tx = check::snapshot(pool).await?;
         let mut violations = newest(&mut tx).await?;
@@ -114,10 +130,11 @@ impl Round {
         let (mut place, mut moment) = (self.place, self.moment);
         let (mut left, mut is_around) = (rows_max, false);
         while left > 0 && !is_around {
+            let begun_at = Instant::now();
             let mut page = match place {
                 Place::Transfers(position) => {
                     let mut head = Head { position, decided_at: moment };
-                    let page = self.transfers(&mut tx, &mut head, left).await?;
+                    let page = self.transfers(&mut tx, &mut head, left, manner).await?;
                     moment = head.decided_at;
                     page
                 }
@@ -134,6 +151,9 @@ impl Round {
                 Place::Reversals(_) => Place::START,
             });
             is_around = place == Place::START;
+            if manner == Manner::Gentle && left > 0 {
+                tokio::time::sleep(begun_at.elapsed().saturating_mul(REST_FACTOR)).await;
+            }
         }
         tx.commit().await.map_err(store::Error::Check)?;
         if is_around {
@@ -150,11 +170,16 @@ impl Round {
         conn: &mut PgConnection,
         head: &mut Head,
         left: usize,
+        manner: Manner,
     ) -> Result<Page, store::Error> {
+        let page_max = match manner {
+            Manner::Gentle => PAGE_TRANSFERS_MAX,
+            Manner::Hurried => PAGE_TRANSFERS_MAX_HURRIED,
+        };
         if self.known.len() > KNOWN_MAX {
             self.forget();
         }
-        let n_transfers = left.div_euclid(self.transfer_cost).clamp(1, PAGE_TRANSFERS_MAX);
+        let n_transfers = left.div_euclid(self.transfer_cost).clamp(1, page_max);
         let limit = i64::try_from(n_transfers).unwrap_or(i64::MAX);
         let before = head.position;
         let page = transfers(conn, head, limit, &mut self.known).await?;

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::look::{Place, ROWS_MAX, Round};
+use super::look::{Manner, Place, ROWS_MAX, Round};
 use super::{Health, whole};
 use crate::metrics;
 use crate::store::{self, check};
@@ -114,9 +114,14 @@ impl Watch {
     /// The next part of the round. What is wrong is followed by a whole reading, and so is the
     /// first look, which is short so that a start is not kept waiting.
     async fn go_on(&mut self, pool: &PgPool) -> Result<(), store::Error> {
-        let factor = if self.found.is_empty() { 1 } else { STOPPED_FACTOR };
-        let look = self.round.look(pool, ROWS_MAX.saturating_mul(factor)).await?;
-        self.is_whole_due |= !look.violations.is_empty() || self.health.borrow().is_none();
+        let is_first = self.health.borrow().is_none();
+        let (factor, manner) = match (self.found.is_empty(), is_first) {
+            (true, false) => (1, Manner::Gentle),
+            (true, true) => (1, Manner::Hurried),
+            (false, _) => (STOPPED_FACTOR, Manner::Hurried),
+        };
+        let look = self.round.look(pool, ROWS_MAX.saturating_mul(factor), manner).await?;
+        self.is_whole_due |= !look.violations.is_empty() || is_first;
         if look.is_around {
             metrics::AUDIT_ROUNDS.inc();
         }

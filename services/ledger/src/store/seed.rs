@@ -4,7 +4,7 @@
 use ledger_core::{Account, Changes, Head};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::{Error, close_batch, copy, open_accounts};
+use super::{Error, insert, open_accounts};
 
 /// Accounts opened by one statement.
 const ACCOUNTS_AT_ONCE: usize = 50_000;
@@ -83,7 +83,6 @@ pub(crate) async fn open(conn: &mut PgConnection, accounts: &[Account]) -> Resul
 /// Saves transfers of wallets and deposits.
 pub(crate) async fn save(conn: &mut PgConnection, changes: &Changes) -> Result<(), Error> {
     let mut tx = conn.begin().await.map_err(Error::Begin)?;
-    copy::transfers(&mut tx, &changes.records).await?;
-    close_batch(&mut tx, changes.head).await?;
-    tx.commit().await.map_err(Error::Close)
+    insert::transfers(&mut tx, &changes.records, changes.head).await?;
+    tx.commit().await.map_err(Error::Commit)
 }

@@ -1,14 +1,20 @@
 //! Transfers on their way out of Postgres, by binary `copy`.
 //!
-//! The format is that of the chapter on `copy` in Postgres' manual, as in [`super::super::copy`].
+//! The format is that of the chapter on `copy` in Postgres' manual: a header, then for each row the
+//! number of its fields and for each field its length and its bytes, big-endian; -1 is null, and a
+//! row of -1 fields ends it.
 
 use ledger_core::audit::{Line, Original};
 use ledger_core::{Action, Move, Record, Rejection, Standing, Transfer, TransferKind, Verdict};
 use primitives::{AccountId, Amount, Currency, Timestamp, TransferId};
 use sqlx::types::Uuid;
 
-use super::super::copy::{HEADER, POSTGRES_EPOCH_US};
 use super::Unreadable;
+
+/// Signature, flags, and the length of an extension there is none of.
+const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// 2000-01-01, where Postgres begins to count, in microseconds since 1970.
+const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 
 /// The bytes end where they should not, or say something that is no row.
 #[derive(Debug, PartialEq, Eq)]
