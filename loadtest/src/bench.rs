@@ -12,7 +12,9 @@ use serde_json::{Map, Value, json};
 use crate::engine::Contest;
 use crate::machine::Machine;
 use crate::pace::{Ask, Load, Measured};
-use crate::plan::{CONNECTIONS, CONNECTIONS_BULK, CONNECTIONS_USUAL, OPEN_PER_SECOND, Part, Plan};
+use crate::plan::{
+    CONNECTIONS, CONNECTIONS_BALANCE, CONNECTIONS_BULK, OPEN_PER_SECOND, Part, Plan,
+};
 use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::report::{Report, rounded};
@@ -213,7 +215,7 @@ impl<'a> Edge<'a> {
             }
         }
         if self.parts.contains(&Part::Balance) {
-            let ran = self.closed(Ask::Balance, CONNECTIONS_USUAL);
+            let ran = self.closed(Ask::Balance, CONNECTIONS_BALANCE);
             let measured = progress.step(&format!("http: balances, {of}"), closed, ran).await?;
             report.add("http_balance_tps", measured.per_second);
             report.detail("balance_last_run", latencies(&measured));

@@ -82,8 +82,8 @@ impl Grown {
 
 /// Connections of the closed loops.
 pub(crate) const CONNECTIONS: [usize; 3] = [32, 128, 256];
-/// Connections of the loops of which only one is measured.
-pub(crate) const CONNECTIONS_USUAL: usize = 128;
+/// Connections of the loop of balances.
+pub(crate) const CONNECTIONS_BALANCE: usize = 256;
 /// Connections of the bulk loop: a request carries [`BULK`] transfers.
 pub(crate) const CONNECTIONS_BULK: usize = 16;
 /// Transfers in one bulk request.

@@ -57,7 +57,8 @@ pub async fn connect(
 ///
 /// A pool tests a connection when it is given back and when it is taken again: two trips to the
 /// server, which is more than a short statement itself. Here one that was used within the last
-/// second is used again as it is; after a longer pause it goes back and is tested.
+/// second is used again as it is; after a longer pause it goes back and is tested. The last one of
+/// a pool is never kept: whoever else waits for one would wait for ever.
 #[derive(Debug, Clone)]
 pub struct Kept {
     pool: PgPool,
@@ -92,10 +93,12 @@ impl Kept {
         }
     }
 
-    /// Keeps a connection whose last statement went well.
+    /// Keeps a connection whose last statement went well, if the pool has another one to give.
     pub fn keep(&self, conn: PoolConnection<Postgres>) {
+        let has_another = self.pool.num_idle() > 0
+            || self.pool.size() < self.pool.options().get_max_connections();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < self.max {
+        if has_another && idle.len() < self.max {
             idle.push((conn, Instant::now()));
         }
     }

@@ -171,9 +171,25 @@ async fn a_connection_that_is_kept_is_used_again_and_no_more_are_held_than_may_b
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_broke_fails_once_and_is_not_kept_again() {
+async fn the_last_connection_of_a_pool_is_never_kept_from_those_who_wait() {
     let database = database().await;
     let pool = postgres::connect(&database.url, "sample", 1).await.unwrap();
+    let kept = Kept::of(&pool, 1);
+    let conn = kept.take().await.unwrap();
+    let (waits, also_waits) = (kept.take(), pool.acquire());
+    let keeps = async {
+        tokio::task::yield_now().await;
+        kept.keep(conn);
+    };
+    let one = async { drop(waits.await.unwrap()) };
+    let other = async { drop(also_waits.await.unwrap()) };
+    tokio::join!(one, other, keeps);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_broke_fails_once_and_is_not_kept_again() {
+    let database = database().await;
+    let pool = postgres::connect(&database.url, "sample", 2).await.unwrap();
     let kept = Kept::of(&pool, 1);
     let mut conn = kept.take().await.unwrap();
     let process = process_of(&mut conn).await.unwrap();
