@@ -19,7 +19,7 @@ const REPLY_HEADER: &str = "Wallet-Reply";
 
 /// Puts the commands into the stream that captures them; returns the last one's place there.
 ///
-/// With `answered`, each carries the two headers of a caller who waits for the answer.
+/// With `answered`, each carries the header of a caller who waits for the answer.
 pub(crate) async fn fill(
     client: &Client,
     commands: impl Iterator<Item = Sent>,
@@ -52,13 +52,12 @@ pub(crate) async fn fill(
     Ok(acks.last)
 }
 
-/// The two headers of a command that somebody waits for. Nobody listens there, but the ledger
-/// and nats-server cannot know.
+/// The header of a command that somebody waits for. Nobody listens there, but the ledger and
+/// nats-server cannot know.
 fn headers(inbox: &str, n: usize) -> HeaderMap {
     let address = format!("{inbox}.a.{n}");
     let mut headers = HeaderMap::new();
     headers.insert(REPLY_HEADER, address.as_str());
-    headers.insert(async_nats::header::NATS_MESSAGE_ID, address.as_str());
     headers
 }
 

@@ -1,24 +1,20 @@
 //! Taking request keys, many with one statement.
 //!
-//! One task writes down what was asked for while its last statement ran, so a busy moment costs one
+//! What is asked for while the last statement runs is the next one's, so a busy moment costs one
 //! commit and not one a request. Memory is bounded: when too many wait, newcomers are told so at once.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use bus::ask::{Error, Gather, Limits};
 use chassis::postgres::Kept;
 use primitives::{RequestKey, Timestamp};
 use sqlx::PgPool;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
 
 use crate::store::requests::{self, Claim};
 
-/// Most requests that wait for their keys.
-const WAITING_MAX: usize = 8_192;
-/// Most keys taken with one statement.
-const BATCH_MAX: usize = 1_000;
+/// A statement at a time, each with at most so many keys.
+const LIMITS: Limits = Limits { items_max: 1_000, in_flight_max: 1, waiting_max: 8_192 };
 /// Longest time that a statement may take, the wait for a connection included.
 const STORE_WAIT: Duration = Duration::from_secs(1);
 /// Longest wait for a key: the statement in hand, and the one after it.
@@ -30,29 +26,27 @@ const CLAIM_WAIT: Duration = Duration::from_millis(2_500);
 pub struct Unavailable;
 
 /// Takes request keys. Cheap to clone.
+///
+/// The task that does ends with the last of whoever could ask, not at shutdown: requests in hand
+/// are served to the end.
 #[derive(Debug, Clone)]
-pub struct Claims {
-    waiting: mpsc::Sender<Asked>,
-    /// The task that takes them. It ends with the last of whoever could ask, not at shutdown:
-    /// requests in hand are served to the end.
-    _taker: Arc<JoinSet<()>>,
-}
+pub struct Claims(Gather<Asked, bool>);
 
 #[derive(Debug)]
 struct Asked {
     claim: Claim,
     is_durable: bool,
-    answer: oneshot::Sender<Result<bool, Unavailable>>,
 }
 
 impl Claims {
     /// Claims in this database.
     #[must_use]
     pub fn new(pool: &PgPool) -> Self {
-        let (waiting, asked) = mpsc::channel(WAITING_MAX);
-        let mut taker = JoinSet::new();
-        taker.spawn(take_all(Kept::of(pool, 1), asked));
-        Self { waiting, _taker: Arc::new(taker) }
+        let conns = Kept::of(pool, LIMITS.in_flight_max);
+        Self(Gather::new(LIMITS, untaken("the keys were not taken in time"), move |asked, _| {
+            let conns = conns.clone();
+            async move { take(&conns, &asked).await }
+        }))
     }
 
     /// Takes the key for this request, and says whether it is this request's: not an earlier,
@@ -69,54 +63,31 @@ impl Claims {
         digest: [u8; 32],
         is_durable: bool,
     ) -> Result<bool, Unavailable> {
-        let (answer, answered) = oneshot::channel();
-        let asked = Asked { claim: Claim { key, digest }, is_durable, answer };
-        self.waiting.try_send(asked).map_err(|_| Unavailable)?;
-        let answered = timeout(CLAIM_WAIT, answered).await.map_err(|_| Unavailable)?;
-        answered.map_err(|_| Unavailable)?
+        let asked = Asked { claim: Claim { key, digest }, is_durable };
+        // Why is logged once, where it happened to all who asked together.
+        self.0.ask(asked, CLAIM_WAIT).await.map_err(|_| Unavailable)
     }
 }
 
-/// Takes what has arrived since the last statement, until nobody is left who could ask.
-async fn take_all(conns: Kept, mut asked: mpsc::Receiver<Asked>) {
-    let mut waiting = Vec::with_capacity(BATCH_MAX);
-    while asked.recv_many(&mut waiting, BATCH_MAX).await > 0 {
-        // Whoever is just about to ask has one turn to do so.
-        yield_now().await;
-        while waiting.len() < BATCH_MAX
-            && let Ok(claim) = asked.try_recv()
-        {
-            waiting.push(claim);
-        }
-        // Whoever gave up needs no key any more.
-        waiting.retain(|it: &Asked| !it.answer.is_closed());
-        if waiting.is_empty() {
-            continue;
-        }
-        let answers = take(&conns, &waiting).await;
-        for (place, asked) in waiting.drain(..).enumerate() {
-            let answer = answers.as_ref().and_then(|it| it.get(place).copied());
-            // An error is somebody who has just gone away.
-            asked.answer.send(answer.ok_or(Unavailable)).ok();
-        }
-    }
-}
-
-/// Takes the keys with one statement; none if the database does not.
-async fn take(conns: &Kept, waiting: &[Asked]) -> Option<Vec<bool>> {
-    let claims: Vec<Claim> = waiting.iter().map(|it| it.claim).collect();
-    let is_durable = waiting.iter().any(|it| it.is_durable);
+/// Takes the keys with one statement: all are answered, or none.
+async fn take(conns: &Kept, asked: &[Asked]) -> Result<Vec<bool>, Error> {
+    let claims: Vec<Claim> = asked.iter().map(|it| it.claim).collect();
+    let is_durable = asked.iter().any(|it| it.is_durable);
     let taken = requests::claim(conns, &claims, Timestamp::now(), is_durable);
     match timeout(STORE_WAIT, taken).await {
-        Ok(Ok(taken)) => Some(taken),
+        Ok(Ok(taken)) => Ok(taken),
         Ok(Err(error)) => {
             let error = anyhow::Error::from(error);
             tracing::error!("{} request keys could not be taken: {error:#}", claims.len());
-            None
+            Err(untaken("the database did not take them"))
         }
         Err(_) => {
             tracing::error!("{} request keys could not be taken in time", claims.len());
-            None
+            Err(untaken("the database did not take them in time"))
         }
     }
+}
+
+const fn untaken(reason: &'static str) -> Error {
+    Error::Unavailable { reason, source: None }
 }

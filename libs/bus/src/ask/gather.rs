@@ -1,4 +1,4 @@
-//! Many callers' items in few messages.
+//! Many callers' items in few messages, or whatever else carries many at a time.
 //!
 //! What is asked for while earlier messages are under way leaves in the next one; nobody lingers
 //! for a fuller message, so a single caller waits no longer than it would alone. Every caller has
@@ -109,7 +109,10 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
         })
     }
 
-    fn new<F>(
+    /// Gathers for whatever `send` does with many items within a time: one answer each, in the
+    /// items' order. `overdue` is what a caller is told whose item was sent and not answered in time.
+    #[must_use]
+    pub fn new<F>(
         limits: Limits,
         overdue: Error,
         send: impl Fn(Vec<Q>, Duration) -> F + Clone + Send + Sync + 'static,
