@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -33,9 +33,10 @@ pub(crate) struct Args {
     /// Measures these parts only.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PARTS")]
     only: Vec<Wanted>,
-    /// Where the figures are written as JSON.
-    #[arg(long, value_name = "FILE", default_value = "loadtest/out/bench.json")]
-    out: PathBuf,
+    /// Where the figures are written as JSON: loadtest/out/bench.json unless given, and for the quick
+    /// bench, whose figures are not to take the place of measured ones, quick.json beside it.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// Compares with this instead of running pgbench.
     #[arg(long, value_name = "TPS")]
     pgbench_tps: Option<f64>,
@@ -108,6 +109,11 @@ pub(crate) enum End {
 }
 
 impl Args {
+    fn out(&self) -> PathBuf {
+        let name = if self.quick { "quick.json" } else { "bench.json" };
+        self.out.clone().unwrap_or_else(|| Path::new("loadtest/out").join(name))
+    }
+
     fn parts(&self) -> Vec<Part> {
         let mut parts: Vec<Part> = if self.only.is_empty() {
             Part::ALL.to_vec()
@@ -322,19 +328,23 @@ async fn about(
 }
 
 fn finish(args: &Args, report: &Report, about: Map<String, Value>) -> anyhow::Result<()> {
-    let shown = args.out.display();
-    if let Some(folder) = args.out.parent() {
+    let out = args.out();
+    let shown = out.display();
+    if let Some(folder) = out.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("{shown} cannot be written"))?;
     }
     let json = serde_json::to_string_pretty(&report.json(about))?;
-    std::fs::write(&args.out, json + "\n").with_context(|| format!("{shown} cannot be written"))?;
-    let mut out = std::io::stdout();
-    writeln!(out, "{}", report.table())?;
+    std::fs::write(&out, json + "\n").with_context(|| format!("{shown} cannot be written"))?;
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{}", report.table())?;
     if args.quick {
-        writeln!(out, "  This was the quick bench: it shows that everything works, not how fast.")?;
+        writeln!(
+            stdout,
+            "  This was the quick bench: it shows that everything works, not how fast."
+        )?;
     }
     let audited = if args.no_fsck { "no kobo is missing" } else { "all books balance" };
-    writeln!(out, "  Everything was answered and {audited}. Written to {shown}.")?;
+    writeln!(stdout, "  Everything was answered and {audited}. Written to {shown}.")?;
     Ok(())
 }
 

@@ -49,7 +49,9 @@ pub(crate) struct Plan {
     pub(crate) accounts: u32,
     /// How long one run of the engine should be; the number of commands follows from its speed.
     pub(crate) engine: Duration,
-    /// Commands of the unmeasured first run, which tells the speed.
+    /// Transfers of the unmeasured first run, which tells the speed. Enough for Postgres to have
+    /// logged the image of nearly every page, which it does when it first changes one after a
+    /// checkpoint.
     pub(crate) warm_up: u32,
     /// The long past.
     pub(crate) grown: Grown,
@@ -81,7 +83,7 @@ impl Grown {
 }
 
 /// Connections of the closed loops.
-pub(crate) const CONNECTIONS: [usize; 3] = [32, 128, 256];
+pub(crate) const CONNECTIONS: [usize; 3] = [128, 256, 512];
 /// Connections of the loop of balances.
 pub(crate) const CONNECTIONS_BALANCE: usize = 256;
 /// Connections of the bulk loop: a request carries [`BULK`] transfers.
@@ -99,7 +101,7 @@ impl Plan {
             pgbench: Duration::from_secs(8),
             accounts: 10_000,
             engine: Duration::from_secs(6),
-            warm_up: 100_000,
+            warm_up: 200_000,
             grown: Grown { accounts: 1_000_000, transfers: 10_000_000 },
             people: 200,
             settle: Duration::from_millis(500),
