@@ -6,7 +6,7 @@
 //! arrived is used once and not remembered.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_nats::Client;
@@ -57,6 +57,15 @@ pub enum KeyRefusal {
     Revoked,
 }
 
+static HITS: LazyLock<IntCounter> = LazyLock::new(|| {
+    register_int_counter!("api_key_cache_hits_total", "API keys found in memory")
+        .expect("the name is registered here only")
+});
+static MISSES: LazyLock<IntCounter> = LazyLock::new(|| {
+    register_int_counter!("api_key_cache_misses_total", "API keys the keys service was asked about")
+        .expect("the name is registered here only")
+});
+
 /// The keys service does not answer, or not sensibly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the keys service does not answer")]
@@ -101,24 +110,20 @@ pub struct KeyCache {
     places: moka::sync::Cache<[u8; 32], Arc<Place>>,
     /// Counts revocations heard of.
     epoch: Arc<AtomicU64>,
-    hits: IntCounter,
-    misses: IntCounter,
 }
 
 impl KeyCache {
     /// An empty memory in front of the keys service.
-    ///
-    /// # Errors
-    /// The metrics cannot be registered.
-    pub fn try_new(asker: Asker) -> Result<Self, prometheus::Error> {
-        let (hits, misses) = counters()?;
-        Ok(Self {
+    #[must_use]
+    pub fn new(asker: Asker) -> Self {
+        // Both are shown from the beginning, not from the first time that they count.
+        LazyLock::force(&HITS);
+        LazyLock::force(&MISSES);
+        Self {
             keys: Keys::new(asker),
             places: moka::sync::Cache::new(KEYS_MAX),
             epoch: Arc::default(),
-            hits,
-            misses,
-        })
+        }
     }
 
     /// What is remembered of the key with this digest.
@@ -134,15 +139,15 @@ impl KeyCache {
     pub async fn verify(&self, shown: &Shown) -> Result<Verdict, Unavailable> {
         let Shown { digest, place } = shown;
         if let Some(verdict) = place.fresh() {
-            self.hits.inc();
+            HITS.inc();
             return Ok(unexpired(verdict, Timestamp::now()));
         }
         let _alone = place.asking.lock().await;
         if let Some(verdict) = place.fresh() {
-            self.hits.inc();
+            HITS.inc();
             return Ok(unexpired(verdict, Timestamp::now()));
         }
-        self.misses.inc();
+        MISSES.inc();
         let epoch = self.epoch.load(Ordering::SeqCst);
         let asked_at = Instant::now();
         let verified = self.keys.verify(*digest).await.map_err(|_| Unavailable)?;
@@ -274,24 +279,6 @@ fn read(verified: &Verified) -> Result<Verdict, Unavailable> {
             Err(Unavailable)
         }
     }
-}
-
-/// The two counters; a second api in the same process shares the first one's.
-fn counters() -> Result<(IntCounter, IntCounter), prometheus::Error> {
-    use std::sync::OnceLock;
-
-    static COUNTERS: OnceLock<(IntCounter, IntCounter)> = OnceLock::new();
-    if let Some(counters) = COUNTERS.get() {
-        return Ok(counters.clone());
-    }
-    let made = (
-        register_int_counter!("api_key_cache_hits_total", "API keys found in memory")?,
-        register_int_counter!(
-            "api_key_cache_misses_total",
-            "API keys the keys service was asked about"
-        )?,
-    );
-    Ok(COUNTERS.get_or_init(|| made).clone())
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ pub async fn start(
     });
 
     let asker = Asker::new(context.nats());
-    let keys = KeyCache::try_new(asker.clone()).context("failed to register metrics")?;
+    let keys = KeyCache::new(asker.clone());
     context.spawn("api key cache", keys.clone().listen(context.nats(), context.shutdown()));
     let proxies = config.trusted_proxies.clone();
     let limits = Limits::new(config.credential_rate(), config.address_rate(), proxies);

@@ -15,6 +15,7 @@ use crate::lifecycle::{self, Deposit, Effect, Event, Reason, State, Step, When};
 use crate::schedule::Schedule;
 use crate::store::Error;
 use crate::store::deposits::{self, Claim, Due};
+use crate::store::timeline::{self, Line};
 use crate::verdict::{Domain, Expected, FeesPaidBy};
 use crate::{ORIGIN, wire};
 
@@ -78,7 +79,15 @@ impl Desk {
         claim: Claim,
         now: Timestamp,
     ) -> Result<Step, Error> {
+        let (name, detail) = (event.name(), event.detail());
         let step = lifecycle::step(deposit, event, now);
+        let line = Line {
+            event: name,
+            detail: &detail,
+            before: deposit.state.name(),
+            after: step.deposit.state.name(),
+        };
+        timeline::add(&mut *conn, deposit.deposit_id, &line, now).await?;
         let due = self.due(&step, now);
         if step.deposit != *deposit || due != Due::Keep || claim == Claim::Release {
             deposits::save(&mut *conn, &step.deposit, due, claim, now).await?;
@@ -94,13 +103,16 @@ impl Desk {
             match effect {
                 Effect::Look(When::Now) => match step.deposit.state {
                     State::Initiated => self.bells.initialize.notify_one(),
-                    State::Paid => self.bells.credit.notify_one(),
+                    State::Paid | State::Crediting | State::Review(_) => {
+                        self.bells.credit.notify_one();
+                    }
                     State::Pending
                     | State::Confirming { .. }
                     | State::Failed
                     | State::Abandoned
+                    | State::Expired
                     | State::Credited
-                    | State::Review(_) => self.bells.verify.notify_one(),
+                    | State::Rejected(_) => self.bells.verify.notify_one(),
                 },
                 Effect::Answer => self.bells.tell.notify_one(),
                 Effect::AnnounceCredited | Effect::AnnounceParked => self.relay.wake(),

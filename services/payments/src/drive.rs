@@ -10,15 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::ask::{self, Asker};
-use primitives::{DepositId, Timestamp};
-use proto_events::ledger::v1::{Outcome, Rejection};
+use primitives::{DepositId, Timestamp, TransferId};
+use proto_events::ledger::v1::{Outcome, Outcomes, Rejection};
 use proto_events::subjects;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::desk::{Desk, chain, log_failed};
-use crate::lifecycle::{Deposit, Effect, Event, Work};
+use crate::lifecycle::{Credit, Deposit, Effect, Event, Source, State, Work};
 use crate::paystack::{self, Initialize};
 use crate::store::deposits::{self, Claim};
 use crate::store::{self};
@@ -31,7 +31,7 @@ pub(crate) enum Lane {
     Initialize,
     /// Perhaps paid.
     Verify,
-    /// To be credited.
+    /// To be credited, or to be put on the suspense account.
     Credit,
 }
 
@@ -51,7 +51,7 @@ impl Lane {
         let states: &[&str] = match self {
             Self::Initialize => &["initiated"],
             Self::Verify => &["pending", "confirming", "failed", "abandoned"],
-            Self::Credit => &["paid"],
+            Self::Credit => &["paid", "crediting", "review"],
         };
         states.iter().map(|it| (*it).to_owned()).collect()
     }
@@ -142,7 +142,9 @@ async fn try_initialize(
         Work::Verify(reference) => {
             return reconcile::try_verify(desk, paystack, &deposit, &reference).await;
         }
-        Work::Credit | Work::Rest => return deposits::release(&desk.pool, deposit_id).await,
+        Work::Credit | Work::Suspend | Work::Rest => {
+            return deposits::release(&desk.pool, deposit_id).await;
+        }
     }
     let contact = deposits::contact(&desk.pool, deposit_id).await?;
     let asking = desk.happen(deposit_id, Event::Asking, Claim::Keep).await?;
@@ -187,34 +189,98 @@ async fn try_credit(
     deposit_id: DepositId,
 ) -> Result<(), store::Error> {
     let Some(deposit) = deposits::load(&desk.pool, deposit_id).await? else { return Ok(()) };
-    if deposit.work() != Work::Credit {
-        return deposits::release(&desk.pool, deposit_id).await;
-    }
-    let command = wire::credit(&deposit, wire::paid_reference(&deposit));
-    let answer = ledger.command(subjects::ledger::POST_DEPOSIT, &command, wait).await;
-    let event = credit_event(&deposit, answer);
+    let event = match deposit.work() {
+        Work::Credit => {
+            let asking = desk.happen(deposit_id, Event::Crediting, Claim::Keep).await?;
+            let Some(credit) = asking
+                .filter(|it| it.deposit.state == State::Crediting)
+                .and_then(|it| it.deposit.credit())
+            else {
+                return deposits::release(&desk.pool, deposit_id).await;
+            };
+            match ask_to_credit(ledger, wait, &deposit, &credit).await {
+                Said::Done => Event::CreditPosted,
+                Said::Refused(why) => Event::CreditRefused { why },
+                Said::Nothing => Event::CreditUnknown,
+            }
+        }
+        Work::Suspend => match ask_to_suspend(ledger, wait, &deposit).await {
+            Said::Done => Event::Suspended,
+            Said::Refused(why) => {
+                tracing::error!(deposit.id = %deposit_id, why, "the suspense account takes nothing: {why}");
+                Event::SuspendUnknown
+            }
+            Said::Nothing => Event::SuspendUnknown,
+        },
+        Work::Initialize | Work::Verify(_) | Work::Rest => {
+            return deposits::release(&desk.pool, deposit_id).await;
+        }
+    };
     desk.happen(deposit_id, event, Claim::Release).await?;
     Ok(())
 }
 
+/// What the ledger said of a transfer.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    /// It is posted.
+    Done,
+    /// It will never be, for this reason.
+    Refused(String),
+    /// Nothing that can be relied on: ask again.
+    Nothing,
+}
+
+async fn ask_to_credit(ledger: &Asker, wait: Duration, deposit: &Deposit, credit: &Credit) -> Said {
+    match credit.source {
+        Source::Clearing => {
+            let command = wire::credit(deposit, credit);
+            let answer = ledger.command(subjects::ledger::POST_DEPOSIT, &command, wait).await;
+            said(deposit.deposit_id, credit.transfer_id, answer)
+        }
+        Source::Suspense { back_transfer_id } => {
+            let command = wire::credit_from_suspense(deposit, credit, back_transfer_id);
+            let answer = ledger.command(subjects::ledger::POST_ANY, &command, wait).await;
+            said(deposit.deposit_id, credit.transfer_id, decisive(answer))
+        }
+    }
+}
+
+async fn ask_to_suspend(ledger: &Asker, wait: Duration, deposit: &Deposit) -> Said {
+    let Some(command) = wire::suspend(deposit) else { return Said::Nothing };
+    let answer = ledger.command(subjects::ledger::POST_ANY, &command, wait).await;
+    said(deposit.deposit_id, deposit.suspend_transfer_id(), decisive(answer))
+}
+
+/// Of a linked group the last outcome, unless another one says why there is none.
+fn decisive(answer: Result<Outcomes, ask::Error>) -> Result<Outcome, ask::Error> {
+    let mut outcomes = answer?.outcomes;
+    let last = outcomes.pop().unwrap_or_default();
+    let of_another = i32::from(Rejection::GroupRefused);
+    let reason = outcomes.iter().map(|it| it.rejection).find(|it| ![0, of_another].contains(it));
+    match reason {
+        Some(rejection) if last.rejection == of_another => Ok(Outcome { rejection, ..last }),
+        Some(_) | None => Ok(last),
+    }
+}
+
 /// What the ledger's answer means; whatever is not surely a yes or a no is asked again.
-fn credit_event(deposit: &Deposit, answer: Result<Outcome, ask::Error>) -> Event {
-    let id = deposit.deposit_id;
+fn said(id: DepositId, transfer_id: TransferId, answer: Result<Outcome, ask::Error>) -> Said {
     let outcome = match answer {
         Ok(outcome) => outcome,
         Err(error) => {
             tracing::warn!(deposit.id = %id, error = chain(&error), "the ledger gave no answer");
-            return Event::CreditUnknown;
+            return Said::Nothing;
         }
     };
-    if outcome.transfer_id != deposit.credit_transfer_id.uuid().as_bytes().as_slice() {
+    if outcome.transfer_id != transfer_id.uuid().as_bytes().as_slice() {
         tracing::error!(deposit.id = %id, "the ledger answered for another transfer");
-        return Event::CreditUnknown;
+        return Said::Nothing;
     }
     match Rejection::try_from(outcome.rejection) {
-        Ok(Rejection::Unspecified) => Event::CreditPosted,
-        Ok(rejection) => Event::CreditRefused { why: rejection_code(rejection) },
-        Err(_) => Event::CreditRefused { why: format!("unknown_{}", outcome.rejection) },
+        Ok(Rejection::Unspecified) => Said::Done,
+        Ok(rejection) => Said::Refused(rejection_code(rejection)),
+        Err(_) => Said::Refused(format!("unknown_{}", outcome.rejection)),
     }
 }
 
@@ -225,37 +291,42 @@ fn rejection_code(rejection: Rejection) -> String {
 
 #[cfg(test)]
 mod tests {
-    use primitives::{AccountId, Amount, Currency, TransferId};
-
     use super::*;
-    use crate::lifecycle::Intent;
+
+    fn outcome(transfer_id: TransferId, rejection: i32) -> Outcome {
+        let transfer_id = transfer_id.uuid().as_bytes().to_vec().into();
+        Outcome { transfer_id, rejection, ..Outcome::default() }
+    }
 
     #[test]
     fn only_the_ledgers_own_word_about_this_transfer_is_believed() {
-        let now = Timestamp::from_seconds(1_000);
-        let intent = Intent {
-            account_id: AccountId::generate(),
-            amount: Amount::try_new(5_000).unwrap(),
-            currency: Currency::NGN,
-            wait_until: None,
-            abandon_at: now,
-            forget_at: now,
-        };
-        let transfer_id = TransferId::generate();
-        let deposit = Deposit::intent((DepositId::generate(), transfer_id), intent, now);
-        let outcome = |transfer_id: TransferId, rejection: i32| {
-            let transfer_id = transfer_id.uuid().as_bytes().to_vec().into();
-            Ok(Outcome { transfer_id, rejection, ..Outcome::default() })
-        };
-        let refused = |why: &str| Event::CreditRefused { why: why.to_owned() };
-        for (answer, event) in [
-            (outcome(transfer_id, 0), Event::CreditPosted),
-            (outcome(transfer_id, 9), refused("credit_account_frozen")),
-            (outcome(transfer_id, 999), refused("unknown_999")),
-            (outcome(TransferId::generate(), 0), Event::CreditUnknown),
-            (Err(ask::Error::Unknown), Event::CreditUnknown),
+        let (id, transfer_id) = (DepositId::generate(), TransferId::generate());
+        let refused = |why: &str| Said::Refused(why.to_owned());
+        for (answer, expected) in [
+            (Ok(outcome(transfer_id, 0)), Said::Done),
+            (Ok(outcome(transfer_id, 9)), refused("credit_account_frozen")),
+            (Ok(outcome(transfer_id, 999)), refused("unknown_999")),
+            (Ok(outcome(TransferId::generate(), 0)), Said::Nothing),
+            (Err(ask::Error::Unknown), Said::Nothing),
         ] {
-            assert_eq!(credit_event(&deposit, answer), event);
+            assert_eq!(said(id, transfer_id, answer), expected);
         }
+    }
+
+    #[test]
+    fn of_a_group_the_reason_counts_whichever_transfer_has_it() {
+        let (id, first, last) =
+            (DepositId::generate(), TransferId::generate(), TransferId::generate());
+        let group = i32::from(Rejection::GroupRefused);
+        let refused = |why: &str| Said::Refused(why.to_owned());
+        for ((of_first, of_last), expected) in [
+            ((0, 0), Said::Done),
+            ((group, 9), refused("credit_account_frozen")),
+            ((10, group), refused("insufficient_funds")),
+        ] {
+            let outcomes = vec![outcome(first, of_first), outcome(last, of_last)];
+            assert_eq!(said(id, last, decisive(Ok(Outcomes { outcomes }))), expected);
+        }
+        assert_eq!(said(id, last, decisive(Ok(Outcomes::default()))), Said::Nothing);
     }
 }

@@ -12,14 +12,14 @@ use crate::store::{self, deposits, webhooks};
 
 /// How often they are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
-/// Every state that is shown; credited deposits only grow in number, so they are not counted.
-const STATES: [&str; 7] =
-    ["initiated", "pending", "confirming", "paid", "failed", "abandoned", "review"];
+/// Every state that is shown; settled deposits only grow in number, so they are not counted.
+const STATES: [&str; 8] =
+    ["initiated", "pending", "confirming", "paid", "crediting", "failed", "abandoned", "review"];
 
 static IN_STATE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     register_int_gauge_vec!(
         "payments_in_state",
-        "Deposits by state, without the credited ones.",
+        "Deposits by state, without the credited, expired and rejected ones.",
         &["state"]
     )
     .expect("the name is registered here only")

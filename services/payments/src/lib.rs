@@ -3,7 +3,8 @@
 //! The rules are values: [`lifecycle`] says what an event means for a deposit, [`verdict`] whether
 //! what Paystack says agrees with our record, [`notice`] what a webhook means. Everything else moves
 //! bytes: `start` uses commands, `webhook` and `inbox` take what Paystack tells, `drive` and
-//! `reconcile` ask Paystack and the ledger, `tell` and `answer` say what came of it.
+//! `reconcile` ask Paystack and the ledger, `tell` and `answer` say what came of it, `operate` is
+//! where people decide.
 //!
 //! Money is credited only by the ledger, only after Paystack's verify answer to our own key agreed
 //! with our record, and only under the transfer id that was chosen with the deposit. Nothing here
@@ -19,6 +20,7 @@ mod inbox;
 pub mod lifecycle;
 mod loose;
 pub mod notice;
+pub mod operate;
 mod paystack;
 mod reconcile;
 pub mod reference;

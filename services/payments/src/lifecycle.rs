@@ -1,153 +1,39 @@
 //! The whole life of a deposit, as one pure function from what is known and what happened to what
 //! is known then and what must be done.
 //!
-//! ```text
-//! initiated ──checkout──▶ pending ──webhook──▶ confirming
-//!     │                     │  ▲                   │
-//!     │ refused             │  └─(never back)      ├── verify agrees ──▶ paid ──ledger──▶ credited
-//!     ▼                     ▼                      │
-//!   failed ◀──verify──── abandoned                 └── does not agree, or never confirmed ──▶ review
-//! ```
+//! The diagram in `services/README.md` shows every way from one state to another; a test draws it.
 //!
 //! What the rest of the service may rely on:
 //! - P1: only a verify answer that agrees with our record makes a deposit `paid`; a webhook only
 //!   makes somebody look.
 //! - P2: only the ledger's answer makes a `paid` deposit `credited`, and it never leaves that state.
-//! - P3: `review` is never paid or credited.
-//! - P4: `failed` and `abandoned` are opinions, not ends: a late payment still credits.
+//! - P3: only a person leads a deposit out of `review`.
+//! - P4: `failed`, `abandoned` and `expired` are opinions, not ends: a late payment still credits.
 //! - P5: a reference is given to Paystack at most once; who does not know what became of it looks,
 //!   and goes on with a new one.
+//! - P6: what Paystack took and no wallet has is on the suspense account, or on its way there.
 //!
 //! There is no clock, no randomness and no I/O here. Pauses are named, not measured: the shell
 //! knows how long each is ([`crate::schedule`]).
 
 mod deposit;
+mod event;
+mod ids;
 
 use primitives::Timestamp;
 
 use crate::reference::Reference;
 
 pub use deposit::{
-    Answer, Attempt, Checkout, Deposit, Intent, Paid, Phase, Reason, Shown, State, Work,
+    Answer, Attempt, Checkout, Credit, Deposit, Intent, Paid, Phase, Reason, Shown, Source, State,
+    Suspense, Work,
 };
+pub use event::{Effect, Event, Pace, Verdict, When};
 
 /// How many attempts one asking may use up when Paystack's answers get lost.
 pub const ATTEMPTS_PER_ASKING_MAX: u16 = 3;
 /// How many attempts one deposit may use up in its whole life.
 pub const ATTEMPTS_MAX: u16 = 100;
-
-/// What verify says of a reference, once compared with our record ([`crate::verdict::judge`]).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Paid, and everything agrees.
-    Paid {
-        /// When, says Paystack.
-        paid_at: Timestamp,
-        /// Paystack's id of the transaction.
-        provider_id: Option<String>,
-    },
-    /// Not paid yet, or a status that we do not know.
-    Open,
-    /// The payment failed; the person may try again on the same checkout.
-    Failed,
-    /// Paystack does not know the reference, or not under this key.
-    NotFound,
-    /// Paid, but not what we asked for; or paid and given back.
-    Disagrees(Reason),
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Somebody asks for this deposit's checkout once more, and waits until then.
-    AskedAgain {
-        /// `None` is for ever.
-        wait_until: Option<Timestamp>,
-    },
-    /// Paystack is about to be asked. Stored before the call, so that a crash is noticed.
-    Asking,
-    /// Paystack made a checkout.
-    CheckoutMade {
-        /// For this attempt.
-        reference: Reference,
-        /// Where to pay.
-        checkout: Checkout,
-    },
-    /// Paystack surely made nothing.
-    InitializeRefused {
-        /// For this attempt.
-        reference: Reference,
-    },
-    /// Paystack may have made a checkout, or not.
-    InitializeUnknown {
-        /// For this attempt.
-        reference: Reference,
-    },
-    /// A signed webhook says that a reference of this deposit is paid.
-    Claimed {
-        /// The one it named.
-        reference: Reference,
-        /// How long to wait for verify to agree.
-        until: Timestamp,
-    },
-    /// Verify answered.
-    Verified {
-        /// For this attempt.
-        reference: Reference,
-        /// What it said.
-        verdict: Verdict,
-    },
-    /// Verify did not answer.
-    VerifyFailed,
-    /// The ledger has posted the credit, now or before.
-    CreditPosted,
-    /// The ledger said no, and will for ever.
-    CreditRefused {
-        /// Its reason's code.
-        why: String,
-    },
-    /// The ledger did not answer; it may have posted.
-    CreditUnknown,
-}
-
-/// What must be done, in the same transaction or after it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// Ask Paystack for a checkout under the attempt's reference, now that this is stored.
-    Initialize,
-    /// Somebody takes the deposit up then; [`Deposit::work`] says what for.
-    Look(When),
-    /// Tell those who wait for a checkout; [`Deposit::answer`] says what.
-    Answer,
-    /// Announce that the wallet has been credited.
-    AnnounceCredited,
-    /// Announce that a person must look.
-    AnnounceParked,
-}
-
-/// When somebody takes a deposit up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    /// At once.
-    Now,
-    /// After a pause that grows with the number of looks.
-    After(Pace),
-    /// Not by itself.
-    Never,
-}
-
-/// Which row of pauses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
-    /// A checkout is open.
-    Pending,
-    /// A webhook waits for verify to agree.
-    Confirm,
-    /// Failed or abandoned, and perhaps paid late.
-    Late,
-    /// Paystack or the ledger did not answer.
-    Unanswered,
-}
 
 /// What is known after an event, and what must be done about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,10 +49,11 @@ pub struct Step {
 /// Any event may come at any time, and as often as it likes: what does not fit changes nothing.
 ///
 /// # Panics
-/// If the outcome breaks P2 or P3: a bug here, never a fact of life.
+/// If the outcome breaks P1, P2, P3 or P6: a bug here, never a fact of life.
 #[must_use]
 pub fn step(deposit: &Deposit, event: Event, now: Timestamp) -> Step {
     let mut step = Step { deposit: deposit.clone(), effects: Vec::new() };
+    let is_a_persons = matches!(event, Event::Accepted { .. } | Event::Rejected);
     match event {
         Event::AskedAgain { wait_until } => step.asked_again(wait_until),
         Event::Asking => step.asking(now),
@@ -174,13 +61,18 @@ pub fn step(deposit: &Deposit, event: Event, now: Timestamp) -> Step {
         Event::InitializeRefused { reference } => step.initialize_refused(&reference),
         Event::InitializeUnknown { reference } => step.initialize_unknown(&reference),
         Event::Claimed { reference, until } => step.claimed(reference, until),
-        Event::Verified { reference, verdict } => step.verified(reference, verdict, now),
+        Event::Verified { verdict } => step.verified(verdict, now),
         Event::VerifyFailed => step.verify_failed(),
+        Event::Crediting => step.crediting(),
         Event::CreditPosted => step.credit_posted(now),
         Event::CreditRefused { why } => step.credit_refused(why),
         Event::CreditUnknown => step.credit_unknown(),
+        Event::Suspended => step.suspended(),
+        Event::SuspendUnknown => step.suspend_unknown(),
+        Event::Accepted { until } => step.accepted(until),
+        Event::Rejected => step.rejected(),
     }
-    step.assert_lawful(deposit);
+    step.assert_lawful(deposit, is_a_persons);
     step
 }
 
@@ -203,9 +95,12 @@ impl Step {
             | State::Pending
             | State::Confirming { .. }
             | State::Paid
+            | State::Crediting
             | State::Credited
             | State::Abandoned
-            | State::Review(_) => {}
+            | State::Expired
+            | State::Review(_)
+            | State::Rejected(_) => {}
         }
     }
 
@@ -240,9 +135,12 @@ impl Step {
             State::Pending
             | State::Confirming { .. }
             | State::Paid
+            | State::Crediting
             | State::Credited
             | State::Abandoned
-            | State::Review(_) => {}
+            | State::Expired
+            | State::Review(_)
+            | State::Rejected(_) => {}
         }
         self.effects.push(Effect::Answer);
     }
@@ -272,30 +170,49 @@ impl Step {
 
     fn claimed(&mut self, reference: Reference, until: Timestamp) {
         match self.deposit.state {
-            State::Initiated | State::Pending | State::Failed | State::Abandoned => {
+            State::Initiated
+            | State::Pending
+            | State::Failed
+            | State::Abandoned
+            | State::Expired => {
                 self.enter(State::Confirming { reference, until }, When::Now);
             }
             State::Confirming { .. } => self.effects.push(Effect::Look(When::Now)),
-            State::Paid | State::Credited | State::Review(_) => {}
+            State::Paid
+            | State::Crediting
+            | State::Credited
+            | State::Review(_)
+            | State::Rejected(_) => {}
         }
     }
 
-    fn verified(&mut self, reference: Reference, verdict: Verdict, now: Timestamp) {
+    fn verified(&mut self, verdict: Verdict, now: Timestamp) {
         match self.deposit.state {
             State::Initiated
             | State::Pending
             | State::Confirming { .. }
             | State::Failed
-            | State::Abandoned => {}
-            State::Paid | State::Credited | State::Review(_) => return,
+            | State::Abandoned
+            | State::Expired => {}
+            State::Paid
+            | State::Crediting
+            | State::Credited
+            | State::Review(_)
+            | State::Rejected(_) => return,
         }
         match verdict {
             // P1: the only way into `paid`.
-            Verdict::Paid { paid_at, provider_id } => {
-                self.deposit.paid = Some(Paid { reference, paid_at, provider_id });
+            Verdict::Paid(paid) => {
+                self.deposit.paid = Some(paid);
                 self.enter(State::Paid, When::Now);
             }
-            Verdict::Disagrees(reason) => self.park(reason),
+            Verdict::Disagrees { reason, paid } => {
+                if paid.is_some() {
+                    self.deposit.paid = paid;
+                    self.deposit.suspense = Suspense::Owed;
+                }
+                self.park(reason);
+            }
             Verdict::Failed => self.unpaid(true, now),
             Verdict::Open | Verdict::NotFound => self.unpaid(false, now),
         }
@@ -310,13 +227,20 @@ impl Step {
             State::Pending if has_failed => self.enter(State::Failed, late),
             State::Pending if now >= self.deposit.abandon_at => self.enter(State::Abandoned, late),
             State::Pending => self.effects.push(Effect::Look(When::After(Pace::Pending))),
-            State::Abandoned if has_failed => self.enter(State::Failed, late),
-            State::Abandoned | State::Failed => self.effects.push(Effect::Look(late)),
+            State::Abandoned | State::Expired if has_failed => self.enter(State::Failed, late),
+            State::Abandoned if late == When::Never => self.enter(State::Expired, late),
+            State::Abandoned | State::Failed | State::Expired => {
+                self.effects.push(Effect::Look(late));
+            }
             State::Confirming { until, .. } if now >= until => self.park(Reason::NotConfirmed),
             State::Confirming { .. } => {
                 self.effects.push(Effect::Look(When::After(Pace::Confirm)));
             }
-            State::Paid | State::Credited | State::Review(_) => {}
+            State::Paid
+            | State::Crediting
+            | State::Credited
+            | State::Review(_)
+            | State::Rejected(_) => {}
         }
     }
 
@@ -349,13 +273,28 @@ impl Step {
             // Not as long as after an answer: Paystack is away, not undecided.
             State::Pending | State::Confirming { .. } => When::After(Pace::Unanswered),
             State::Failed | State::Abandoned => When::After(Pace::Late),
-            State::Paid | State::Credited | State::Review(_) => return,
+            State::Paid
+            | State::Crediting
+            | State::Credited
+            | State::Expired
+            | State::Review(_)
+            | State::Rejected(_) => return,
         };
         self.effects.push(Effect::Look(again));
     }
 
-    fn credit_posted(&mut self, now: Timestamp) {
+    fn crediting(&mut self) {
         if self.deposit.state == State::Paid {
+            // Due at once until the answer is heard: who asks may die.
+            self.enter(State::Crediting, When::Now);
+        }
+    }
+
+    fn credit_posted(&mut self, now: Timestamp) {
+        if self.deposit.state == State::Crediting {
+            if self.deposit.suspense == Suspense::Held {
+                self.deposit.suspense = Suspense::Left;
+            }
             self.deposit.credited_at = Some(now);
             self.enter(State::Credited, When::Never);
             self.effects.push(Effect::AnnounceCredited);
@@ -363,16 +302,69 @@ impl Step {
     }
 
     fn credit_refused(&mut self, why: String) {
-        if self.deposit.state == State::Paid {
+        if self.deposit.state == State::Crediting {
+            // P6: it is Paystack's debt to us now, and nobody's money yet.
+            if self.deposit.suspense == Suspense::Nothing {
+                self.deposit.suspense = Suspense::Owed;
+            }
             self.park(Reason::LedgerRefused(why));
         }
     }
 
     fn credit_unknown(&mut self) {
-        if self.deposit.state == State::Paid {
-            self.deposit.n_looks = self.deposit.n_looks.saturating_add(1);
-            self.effects.push(Effect::Look(When::After(Pace::Unanswered)));
+        if self.deposit.state == State::Crediting {
+            self.look_again_soon();
         }
+    }
+
+    fn suspended(&mut self) {
+        if self.deposit.suspense == Suspense::Owed {
+            self.deposit.suspense = Suspense::Held;
+            self.deposit.n_looks = 0;
+            self.effects.push(Effect::Look(When::Never));
+        }
+    }
+
+    fn suspend_unknown(&mut self) {
+        if self.deposit.suspense == Suspense::Owed {
+            self.look_again_soon();
+        }
+    }
+
+    fn accepted(&mut self, until: Timestamp) {
+        let deposit = &mut self.deposit;
+        if !matches!(deposit.state, State::Review(_)) {
+            return;
+        }
+        match deposit.suspense {
+            // Nothing is known to be there: a person may have Paystack asked once more.
+            Suspense::Nothing => {
+                let reference = deposit.attempt.reference.clone();
+                self.enter(State::Confirming { reference, until }, When::Now);
+            }
+            Suspense::Held
+                if deposit.is_paid_in_its_currency() && deposit.n_accepted < ATTEMPTS_MAX =>
+            {
+                deposit.n_accepted = deposit.n_accepted.saturating_add(1);
+                self.enter(State::Paid, When::Now);
+            }
+            // On its way to the suspense account, or nothing that this wallet could hold.
+            Suspense::Owed | Suspense::Held | Suspense::Left => {}
+        }
+    }
+
+    fn rejected(&mut self) {
+        if let State::Review(reason) = &self.deposit.state
+            && self.deposit.suspense != Suspense::Owed
+        {
+            let reason = reason.clone();
+            self.enter(State::Rejected(reason), When::Never);
+        }
+    }
+
+    fn look_again_soon(&mut self) {
+        self.deposit.n_looks = self.deposit.n_looks.saturating_add(1);
+        self.effects.push(Effect::Look(When::After(Pace::Unanswered)));
     }
 
     fn enter(&mut self, state: State, when: When) {
@@ -382,7 +374,8 @@ impl Step {
     }
 
     fn park(&mut self, reason: Reason) {
-        self.enter(State::Review(reason), When::Never);
+        let when = if self.deposit.suspense == Suspense::Owed { When::Now } else { When::Never };
+        self.enter(State::Review(reason), when);
         self.effects.push(Effect::Answer);
         self.effects.push(Effect::AnnounceParked);
     }
@@ -399,23 +392,28 @@ impl Step {
         self.deposit.attempt.reference == *reference && self.deposit.attempt.phase == Phase::Asked
     }
 
-    fn assert_lawful(&self, before: &Deposit) {
+    fn assert_lawful(&self, before: &Deposit, is_a_persons: bool) {
         let after = &self.deposit;
         assert!(
             before.state != State::Credited || after.state == State::Credited,
             "P2: a credited deposit stays credited"
         );
         assert!(
-            after.state != State::Credited || matches!(before.state, State::Paid | State::Credited),
-            "P2: only a paid deposit is credited"
+            after.state != State::Credited
+                || matches!(before.state, State::Crediting | State::Credited),
+            "P2: only the ledger's answer credits"
         );
         assert!(
-            !matches!(before.state, State::Review(_)) || matches!(after.state, State::Review(_)),
+            !matches!(before.state, State::Review(_))
+                || matches!(after.state, State::Review(_))
+                || is_a_persons,
             "P3: a deposit in review waits for a person"
         );
+        let is_paid = matches!(after.state, State::Paid | State::Crediting | State::Credited);
+        assert!(!is_paid || after.credit().is_some(), "P1: paid needs its proof");
         assert!(
-            !matches!(after.state, State::Paid | State::Credited) || after.paid.is_some(),
-            "P1: paid needs its proof"
+            after.suspense == Suspense::Nothing || after.paid.is_some(),
+            "P6: suspense is what was paid"
         );
     }
 }

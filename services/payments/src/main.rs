@@ -1,5 +1,5 @@
 //! The payments service: money in through Paystack.
 
 fn main() -> std::process::ExitCode {
-    chassis::main("payments", payments::migrate, payments::serve)
+    chassis::main_with("payments", payments::migrate, payments::serve, payments::operate::run)
 }

@@ -22,7 +22,7 @@ pub(crate) async fn verify(desk: Desk, paystack: Arc<Client>, deposit_id: Deposi
         match deposit.work() {
             Work::Verify(reference) => try_verify(&desk, &paystack, &deposit, &reference).await,
             // It moved on between the claim and now.
-            Work::Initialize | Work::Credit | Work::Rest => {
+            Work::Initialize | Work::Credit | Work::Suspend | Work::Rest => {
                 deposits::release(&desk.pool, deposit_id).await
             }
         }
@@ -52,7 +52,7 @@ pub(crate) async fn try_verify(
                 // A key of another mode or account gives the same answer.
                 tracing::error!(deposit.id = %id, "paystack does not know {reference}, which it gave us a checkout for");
             }
-            Event::Verified { reference: reference.clone(), verdict }
+            Event::Verified { verdict }
         }
         Err(error) => {
             tracing::warn!(deposit.id = %id, error = chain(&error), "failed to verify {reference}");

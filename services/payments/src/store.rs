@@ -7,9 +7,11 @@
 //! Functions that write take a connection inside somebody's transaction. What is read back is checked
 //! again: a row that the rules could not have written is an error here, not a surprise later.
 
+pub(crate) mod decisions;
 pub(crate) mod deposits;
 pub(crate) mod requests;
 mod row;
+pub(crate) mod timeline;
 pub(crate) mod waiters;
 pub(crate) mod webhooks;
 

@@ -5,7 +5,7 @@
 
 use primitives::{Amount, Currency, Timestamp};
 
-use crate::lifecycle::{Reason, Verdict};
+use crate::lifecycle::{Paid, Reason, Verdict};
 use crate::reference::Reference;
 
 /// Who bears Paystack's fees, and so which of its two amounts must be ours.
@@ -77,20 +77,43 @@ pub struct Said {
 #[must_use]
 pub fn judge(expected: &Expected<'_>, said: &Said, now: Timestamp) -> Verdict {
     match said.status.as_deref() {
-        Some("success") => match difference(expected, said) {
-            Some(reason) => Verdict::Disagrees(reason),
-            None => Verdict::Paid {
-                paid_at: said.paid_at.unwrap_or(now),
-                provider_id: said.provider_id.clone(),
-            },
-        },
+        Some("success") => {
+            let paid = paid(expected, said, now);
+            match (difference(expected, said), paid) {
+                (None, Some(paid)) => Verdict::Paid(paid),
+                (None, None) => Verdict::Disagrees { reason: Reason::AmountDiffers, paid: None },
+                (Some(reason), paid) => Verdict::Disagrees { reason, paid },
+            }
+        }
         Some("failed") => Verdict::Failed,
         Some("reversed" | "reversal_pending" | "reversal-pending") => {
-            Verdict::Disagrees(Reason::Reversed)
+            Verdict::Disagrees { reason: Reason::Reversed, paid: None }
         }
         // `abandoned` is said straight after initialize, and an unknown status is not known yet.
         Some(_) | None => Verdict::Open,
     }
+}
+
+/// What was paid under our reference to our side of Paystack, if it says so in full.
+///
+/// Ours of it is what was asked for if the customer bore the fees: the rest is Paystack's.
+fn paid(expected: &Expected<'_>, said: &Said, now: Timestamp) -> Option<Paid> {
+    let is_ours = said.reference.as_deref() == Some(expected.reference.as_str())
+        && said.domain.as_deref().is_none_or(|it| it == expected.domain.as_str());
+    if !is_ours {
+        return None;
+    }
+    let amount_minor = match expected.fees_paid_by {
+        FeesPaidBy::Merchant => said.amount_minor,
+        FeesPaidBy::Customer => said.requested_amount_minor.min(said.amount_minor),
+    };
+    Some(Paid {
+        reference: expected.reference.clone(),
+        amount: Amount::try_new(amount_minor?).ok()?,
+        currency: Currency::parse(said.currency.as_deref()?).ok()?,
+        paid_at: said.paid_at.unwrap_or(now),
+        provider_id: said.provider_id.clone(),
+    })
 }
 
 /// The first thing that does not agree with our record, if anything.
@@ -142,8 +165,34 @@ mod tests {
         }
     }
 
-    fn check(fees_paid_by: FeesPaidBy, change: impl Fn(&mut Said), outcome: Verdict) {
+    /// What is expected of an answer.
+    enum Judged {
+        /// Agrees, at this second.
+        Paid(i64),
+        /// Does not, and so much of that currency is Paystack's debt to us, if anything.
+        Disagrees(Reason, Option<(u64, &'static str)>),
+        Failed,
+        Open,
+    }
+
+    fn check(fees_paid_by: FeesPaidBy, change: impl Fn(&mut Said), judged: Judged) {
         let reference = Reference::of(DepositId::generate(), 1);
+        let paid = |minor, currency: &str, seconds| Paid {
+            reference: reference.clone(),
+            amount: Amount::try_new(minor).unwrap(),
+            currency: Currency::parse(currency).unwrap(),
+            paid_at: Timestamp::from_seconds(seconds),
+            provider_id: Some("4099260516".to_owned()),
+        };
+        let outcome = match judged {
+            Judged::Paid(seconds) => Verdict::Paid(paid(5_000, "NGN", seconds)),
+            Judged::Disagrees(reason, there) => Verdict::Disagrees {
+                reason,
+                paid: there.map(|(minor, currency)| paid(minor, currency, 900)),
+            },
+            Judged::Failed => Verdict::Failed,
+            Judged::Open => Verdict::Open,
+        };
         let expected = Expected {
             reference: &reference,
             amount: Amount::try_new(5_000).unwrap(),
@@ -156,26 +205,22 @@ mod tests {
         assert_eq!(judge(&expected, &found, now()), outcome, "{found:?}");
     }
 
-    fn paid() -> Verdict {
-        Verdict::Paid {
-            paid_at: Timestamp::from_seconds(900),
-            provider_id: Some("4099260516".to_owned()),
-        }
-    }
-
     #[test]
     fn paid_is_said_only_when_everything_agrees() {
         use FeesPaidBy::{Customer, Merchant};
         use Reason::{AmountDiffers, CurrencyDiffers, DomainDiffers, ReferenceDiffers, Reversed};
-        let off = Verdict::Disagrees;
+        let paid = || Judged::Paid(900);
+        let off = |reason| Judged::Disagrees(reason, None);
+        let there = |reason, minor| Judged::Disagrees(reason, Some((minor, "NGN")));
         check(Merchant, |_| {}, paid());
         check(Merchant, |it| it.requested_amount_minor = None, paid());
         check(Merchant, |it| it.domain = None, paid());
-        check(Merchant, |it| it.amount_minor = Some(4_999), off(AmountDiffers));
-        check(Merchant, |it| it.amount_minor = Some(5_001), off(AmountDiffers));
+        check(Merchant, |it| it.amount_minor = Some(4_999), there(AmountDiffers, 4_999));
+        check(Merchant, |it| it.amount_minor = Some(5_001), there(AmountDiffers, 5_001));
         check(Merchant, |it| it.amount_minor = None, off(AmountDiffers));
-        check(Merchant, |it| it.requested_amount_minor = Some(4_999), off(AmountDiffers));
-        check(Merchant, |it| it.currency = Some("USD".to_owned()), off(CurrencyDiffers));
+        check(Merchant, |it| it.requested_amount_minor = Some(4_999), there(AmountDiffers, 5_000));
+        let dollars = Judged::Disagrees(CurrencyDiffers, Some((5_000, "USD")));
+        check(Merchant, |it| it.currency = Some("USD".to_owned()), dollars);
         check(Merchant, |it| it.currency = Some("ngn".to_owned()), off(CurrencyDiffers));
         check(Merchant, |it| it.currency = None, off(CurrencyDiffers));
         check(Merchant, |it| it.domain = Some("live".to_owned()), off(DomainDiffers));
@@ -184,22 +229,20 @@ mod tests {
         check(Merchant, |it| it.status = Some("reversed".to_owned()), off(Reversed));
         check(Customer, |_| {}, paid());
         check(Customer, |it| it.amount_minor = Some(5_103), paid());
-        check(Customer, |it| it.amount_minor = Some(4_999), off(AmountDiffers));
+        check(Customer, |it| it.amount_minor = Some(4_999), there(AmountDiffers, 4_999));
         check(Customer, |it| it.requested_amount_minor = None, off(AmountDiffers));
-        check(Customer, |it| it.requested_amount_minor = Some(5_103), off(AmountDiffers));
+        check(Customer, |it| it.requested_amount_minor = Some(5_103), there(AmountDiffers, 5_000));
     }
 
     #[test]
     fn what_is_not_success_is_not_paid_and_an_unknown_status_is_not_a_failure() {
         let merchant = FeesPaidBy::Merchant;
-        check(merchant, |it| it.status = Some("failed".to_owned()), Verdict::Failed);
+        check(merchant, |it| it.status = Some("failed".to_owned()), Judged::Failed);
         for open in ["abandoned", "ongoing", "pending", "processing", "queued", "SUCCESS", "", "?"]
         {
-            check(merchant, |it| it.status = Some(open.to_owned()), Verdict::Open);
+            check(merchant, |it| it.status = Some(open.to_owned()), Judged::Open);
         }
-        check(merchant, |it| it.status = None, Verdict::Open);
-        let without_time =
-            Verdict::Paid { paid_at: now(), provider_id: Some("4099260516".to_owned()) };
-        check(merchant, |it| it.paid_at = None, without_time);
+        check(merchant, |it| it.status = None, Judged::Open);
+        check(merchant, |it| it.paid_at = None, Judged::Paid(1_000));
     }
 }

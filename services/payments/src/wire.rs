@@ -1,8 +1,11 @@
 //! The wire to what the rules know, and back.
 
-use primitives::{AccountId, Amount, Currency, DepositId, RequestKey, System, Timestamp};
+use primitives::{
+    AccountId, Amount, Currency, DepositId, RequestKey, System, Timestamp, TransferId,
+};
 use prost::Message as _;
 use proto_events::convert::{self, Malformed, WireId as _};
+use proto_events::ledger::v1::{PostTransfer, PostTransfers};
 use proto_events::payments::v1::{
     DepositCredited, DepositParked, DepositRefusal, DepositStarted, DepositStatus, StartDeposit,
 };
@@ -11,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use crate::config::is_web_address;
-use crate::lifecycle::{Answer, Deposit, Shown, State};
+use crate::lifecycle::{Answer, Credit, Deposit, Shown, State};
 use crate::reference::Reference;
 
 /// The longest address that is handed to Paystack: the longest that mail can have.
@@ -104,12 +107,37 @@ pub(crate) fn shown(deposit: &Deposit, reference: &Reference) -> Vec<u8> {
         found: true,
         reference: reference.to_string(),
         status: status.into(),
-        amount_minor: deposit.amount.minor(),
+        amount_minor: shown_amount(deposit).minor(),
         currency: deposit.currency.to_string(),
         created_at_us: deposit.created_at.micros(),
-        paid_at_us: convert::moment_us(deposit.paid.as_ref().map(|it| it.paid_at)),
+        paid_at_us: convert::moment_us(shown_paid_at(deposit)),
     }
     .encode_to_vec()
+}
+
+/// What was credited, once it is; until then what was asked for.
+fn shown_amount(deposit: &Deposit) -> Amount {
+    match (&deposit.state, deposit.credit()) {
+        (State::Credited, Some(credit)) => credit.amount,
+        _ => deposit.amount,
+    }
+}
+
+/// When it was paid, if what was paid is credited or about to be.
+fn shown_paid_at(deposit: &Deposit) -> Option<Timestamp> {
+    match deposit.state {
+        State::Paid | State::Crediting | State::Credited => {
+            deposit.paid.as_ref().map(|it| it.paid_at)
+        }
+        State::Initiated
+        | State::Pending
+        | State::Confirming { .. }
+        | State::Failed
+        | State::Abandoned
+        | State::Expired
+        | State::Review(_)
+        | State::Rejected(_) => None,
+    }
 }
 
 /// Nothing of that name, or nobody's business.
@@ -118,28 +146,86 @@ pub(crate) fn not_found() -> Vec<u8> {
 }
 
 /// The command that credits a paid deposit. Asking it again asks for the same transfer.
-pub(crate) fn credit(deposit: &Deposit, reference: &Reference) -> ledger::v1::Command {
+pub(crate) fn credit(deposit: &Deposit, credit: &Credit) -> ledger::v1::Command {
+    command(ledger::v1::command::Body::PostTransfer(credit_transfer(deposit, credit)))
+}
+
+/// The command that credits what is on the suspense account: back to where it came from and on to
+/// the wallet, or neither.
+pub(crate) fn credit_from_suspense(
+    deposit: &Deposit,
+    credit: &Credit,
+    back_transfer_id: TransferId,
+) -> ledger::v1::Command {
+    let transfers = vec![
+        internal(
+            back_transfer_id,
+            (System::Suspense, System::PaystackClearing),
+            (credit.amount, deposit.currency),
+            &credit.reference,
+        ),
+        credit_transfer(deposit, credit),
+    ];
+    command(ledger::v1::command::Body::PostTransfers(PostTransfers { transfers, linked: true }))
+}
+
+/// The command that puts what was paid on the suspense account; none if nothing was.
+pub(crate) fn suspend(deposit: &Deposit) -> Option<ledger::v1::Command> {
+    let paid = deposit.paid.as_ref()?;
+    let transfer = internal(
+        deposit.suspend_transfer_id(),
+        (System::PaystackClearing, System::Suspense),
+        (paid.amount, paid.currency),
+        &paid.reference,
+    );
+    let transfers = PostTransfers { transfers: vec![transfer], linked: false };
+    Some(command(ledger::v1::command::Body::PostTransfers(transfers)))
+}
+
+fn command(body: ledger::v1::command::Body) -> ledger::v1::Command {
+    // Never too late: the money is there.
+    ledger::v1::Command { deadline_at_us: 0, body: Some(body) }
+}
+
+fn credit_transfer(deposit: &Deposit, credit: &Credit) -> PostTransfer {
     let debit = AccountId::system(System::PaystackClearing, deposit.currency);
-    let mut transfer = ledger::v1::PostTransfer {
-        transfer_id: deposit.credit_transfer_id.to_bytes(),
+    digested(PostTransfer {
+        transfer_id: credit.transfer_id.to_bytes(),
         kind: ledger::v1::TransferKind::Deposit.into(),
         debit_account_id: debit.to_bytes(),
         credit_account_id: deposit.account_id.to_bytes(),
-        amount_minor: deposit.amount.minor(),
+        amount_minor: credit.amount.minor(),
         currency: deposit.currency.to_string(),
+        reference: credit.reference.to_string(),
+        ..PostTransfer::default()
+    })
+}
+
+fn internal(
+    id: TransferId,
+    (debit, credit): (System, System),
+    (amount, currency): (Amount, Currency),
+    reference: &Reference,
+) -> PostTransfer {
+    digested(PostTransfer {
+        transfer_id: id.to_bytes(),
+        kind: ledger::v1::TransferKind::Internal.into(),
+        debit_account_id: AccountId::system(debit, currency).to_bytes(),
+        credit_account_id: AccountId::system(credit, currency).to_bytes(),
+        amount_minor: amount.minor(),
+        currency: currency.to_string(),
         reference: reference.to_string(),
-        ..ledger::v1::PostTransfer::default()
-    };
+        ..PostTransfer::default()
+    })
+}
+
+fn digested(mut transfer: PostTransfer) -> PostTransfer {
     transfer.request_digest = content_digest(&transfer).to_vec().into();
-    ledger::v1::Command {
-        // Never too late: the money is there.
-        deadline_at_us: 0,
-        body: Some(ledger::v1::command::Body::PostTransfer(transfer)),
-    }
+    transfer
 }
 
 /// SHA-256 of what moves, from where to where and why; every field of known or said length.
-fn content_digest(transfer: &ledger::v1::PostTransfer) -> [u8; 32] {
+fn content_digest(transfer: &PostTransfer) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"deposit");
     hash.update(&transfer.debit_account_id);
@@ -154,11 +240,13 @@ fn content_digest(transfer: &ledger::v1::PostTransfer) -> [u8; 32] {
 
 /// The announcement that a wallet was credited.
 pub(crate) fn credited(deposit: &Deposit) -> (&'static str, Vec<u8>) {
+    let credit = deposit.credit();
+    let transfer_id = credit.as_ref().map_or(deposit.credit_transfer_id, |it| it.transfer_id);
     let event = DepositCredited {
         deposit_id: deposit.deposit_id.to_bytes(),
         account_id: deposit.account_id.to_bytes(),
-        transfer_id: deposit.credit_transfer_id.to_bytes(),
-        amount_minor: deposit.amount.minor(),
+        transfer_id: transfer_id.to_bytes(),
+        amount_minor: credit.map_or(deposit.amount, |it| it.amount).minor(),
         currency: deposit.currency.to_string(),
         reference: paid_reference(deposit).to_string(),
     };
@@ -168,14 +256,16 @@ pub(crate) fn credited(deposit: &Deposit) -> (&'static str, Vec<u8>) {
 /// The announcement that a person must look.
 pub(crate) fn parked(deposit: &Deposit) -> (&'static str, Vec<u8>) {
     let reason = match &deposit.state {
-        State::Review(reason) => reason.code(),
+        State::Review(reason) | State::Rejected(reason) => reason.code(),
         State::Initiated
         | State::Pending
         | State::Confirming { .. }
         | State::Paid
+        | State::Crediting
         | State::Credited
         | State::Failed
-        | State::Abandoned => String::new(),
+        | State::Abandoned
+        | State::Expired => String::new(),
     };
     let event = DepositParked {
         deposit_id: deposit.deposit_id.to_bytes(),

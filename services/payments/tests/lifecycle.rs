@@ -1,8 +1,10 @@
 //! The rules of a deposit's life, as a table and as properties over any order of any events.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use payments::lifecycle::{
-    ATTEMPTS_PER_ASKING_MAX, Answer, Checkout, Deposit, Effect, Event, Intent, Pace, Phase, Reason,
-    Shown, State, Step, Verdict, When, Work, step,
+    ATTEMPTS_PER_ASKING_MAX, Answer, Checkout, Deposit, Effect, Event, Intent, Pace, Paid, Phase,
+    Reason, Shown, Source, State, Step, Suspense, Verdict, When, Work, step,
 };
 use payments::reference::Reference;
 use primitives::{AccountId, Amount, Currency, DepositId, Timestamp, TransferId};
@@ -41,7 +43,15 @@ fn first(deposit: &Deposit) -> Reference {
 /// Events by a short name, about a deposit's current attempt unless they say otherwise.
 fn event(name: &str, deposit: &Deposit) -> Event {
     let reference = deposit.attempt.reference.clone();
-    let verified = |verdict| Event::Verified { reference: first_claimed(deposit), verdict };
+    let verified = |verdict| Event::Verified { verdict };
+    let paid = |minor| Paid {
+        reference: first_claimed(deposit),
+        amount: Amount::try_new(minor).expect("an amount"),
+        currency: Currency::NGN,
+        paid_at: at(NOW),
+        provider_id: Some("7".to_owned()),
+    };
+    let disagrees = |reason, paid| verified(Verdict::Disagrees { reason, paid });
     match name {
         "asking" => Event::Asking,
         "made" => Event::CheckoutMade { reference, checkout: checkout() },
@@ -49,16 +59,25 @@ fn event(name: &str, deposit: &Deposit) -> Event {
         "unknown" => Event::InitializeUnknown { reference },
         "asked again" => Event::AskedAgain { wait_until: Some(at(FORGET_AT)) },
         "webhook" => Event::Claimed { reference, until: at(ABANDON_AT) },
-        "paid" => verified(Verdict::Paid { paid_at: at(NOW), provider_id: Some("7".to_owned()) }),
+        "paid" => verified(Verdict::Paid(paid(5_000))),
         "open" => verified(Verdict::Open),
         "not found" => verified(Verdict::NotFound),
         "failed" => verified(Verdict::Failed),
-        "differs" => verified(Verdict::Disagrees(Reason::AmountDiffers)),
-        "reversed" => verified(Verdict::Disagrees(Reason::Reversed)),
+        "differs" => disagrees(Reason::AmountDiffers, Some(paid(4_999))),
+        "dollars" => {
+            let dollars = Paid { currency: Currency::USD, ..paid(5_000) };
+            disagrees(Reason::CurrencyDiffers, Some(dollars))
+        }
+        "reversed" => disagrees(Reason::Reversed, None),
         "no answer" => Event::VerifyFailed,
+        "crediting" => Event::Crediting,
         "posted" => Event::CreditPosted,
         "frozen" => Event::CreditRefused { why: "credit_account_frozen".to_owned() },
         "silence" => Event::CreditUnknown,
+        "suspended" => Event::Suspended,
+        "not suspended" => Event::SuspendUnknown,
+        "accepted" => Event::Accepted { until: at(ABANDON_AT) },
+        "rejected" => Event::Rejected,
         other => panic!("no event is named {other}"),
     }
 }
@@ -85,16 +104,10 @@ fn tell(story: &str) -> Step {
 }
 
 fn name(state: &State) -> String {
-    match state {
-        State::Initiated => "initiated".to_owned(),
-        State::Pending => "pending".to_owned(),
-        State::Confirming { .. } => "confirming".to_owned(),
-        State::Paid => "paid".to_owned(),
-        State::Credited => "credited".to_owned(),
-        State::Failed => "failed".to_owned(),
-        State::Abandoned => "abandoned".to_owned(),
-        State::Review(reason) => format!("review {}", reason.code()),
+    if let State::Review(reason) | State::Rejected(reason) = state {
+        return format!("{} {}", state.name(), reason.code());
     }
+    state.name().to_owned()
 }
 
 /// A story, the state it ends in, and the effects of its last event.
@@ -112,15 +125,22 @@ fn a_deposit_goes_from_intent_to_credit() {
     check("asking, made, webhook", "confirming", &[Look(When::Now)]);
     check("asking, made, webhook, paid", "paid", &[Look(When::Now)]);
     check("asking, made, paid", "paid", &[Look(When::Now)]);
+    check("asking, made, paid, crediting", "crediting", &[Look(When::Now)]);
     let credited = [Look(When::Never), AnnounceCredited];
-    check("asking, made, webhook, paid, posted", "credited", &credited);
-    check("asking, made, paid, silence", "paid", &[Look(When::After(Pace::Unanswered))]);
-    check("asking, made, paid, silence, posted", "credited", &credited);
+    check("asking, made, webhook, paid, crediting, posted", "credited", &credited);
+    // Nobody's word counts who was not asked.
+    check("asking, made, paid, posted", "paid", &[]);
+    check(
+        "asking, made, paid, crediting, silence",
+        "crediting",
+        &[Look(When::After(Pace::Unanswered))],
+    );
+    check("asking, made, paid, crediting, silence, posted", "credited", &credited);
 }
 
 #[test]
 fn what_is_settled_stays_as_it_is() {
-    let credited = "asking, made, paid, posted";
+    let credited = "asking, made, paid, crediting, posted";
     let review = "asking, made, differs";
     for after in [
         "webhook",
@@ -136,7 +156,7 @@ fn what_is_settled_stays_as_it_is() {
         check(&format!("{credited}, {after}"), "credited", &[]);
         check(&format!("{review}, {after}"), "review amount_differs", &[]);
     }
-    for after in ["asked again", "asking", "refused", "unknown", "made", "silence"] {
+    for after in ["asked again", "asking", "refused", "unknown", "made", "crediting", "silence"] {
         check(&format!("{credited}, {after}"), "credited", &[]);
         check(&format!("{review}, {after}"), "review amount_differs", &[]);
     }
@@ -145,13 +165,16 @@ fn what_is_settled_stays_as_it_is() {
 #[test]
 fn what_does_not_agree_goes_to_a_person() {
     use Effect::{AnnounceParked, Answer as Tell, Look};
-    let parked = [Look(When::Never), Tell, AnnounceParked];
+    // What was paid is to be put aside at once; if nothing was, there is nothing to do.
+    let parked = [Look(When::Now), Tell, AnnounceParked];
+    let empty = [Look(When::Never), Tell, AnnounceParked];
     check("asking, made, differs", "review amount_differs", &parked);
+    check("asking, made, dollars", "review currency_differs", &parked);
     check("asking, made, webhook, differs", "review amount_differs", &parked);
-    check("asking, made, reversed", "review reversed", &parked);
+    check("asking, made, reversed", "review reversed", &empty);
     check("asking, made, open@2000, differs", "review amount_differs", &parked);
     let frozen = "review ledger_refused:credit_account_frozen";
-    check("asking, made, paid, frozen", frozen, &parked);
+    check("asking, made, paid, crediting, frozen", frozen, &parked);
     // Proved once is proved: a later look changes nothing.
     check("asking, made, paid, differs", "paid", &[]);
 }
@@ -173,6 +196,69 @@ fn a_webhook_alone_credits_nothing_and_in_the_end_a_person_must_look() {
 }
 
 #[test]
+fn what_was_paid_and_not_credited_is_on_the_suspense_account_until_a_person_decides() {
+    use Effect::Look;
+    let review = "asking, made, differs";
+    let deposit = tell(review).deposit;
+    assert_eq!((deposit.suspense, deposit.work()), (Suspense::Owed, Work::Suspend));
+    let soon = [Look(When::After(Pace::Unanswered))];
+    check(&format!("{review}, not suspended"), "review amount_differs", &soon);
+    let held = format!("{review}, not suspended, suspended");
+    check(&held, "review amount_differs", &[Look(When::Never)]);
+    assert_eq!(tell(&held).deposit.work(), Work::Rest);
+    // Nothing is decided about money that is still on its way there.
+    for decision in ["accepted", "rejected"] {
+        check(&format!("{review}, {decision}"), "review amount_differs", &[]);
+    }
+    check(&format!("{held}, rejected"), "rejected amount_differs", &[Look(When::Never)]);
+    check(&format!("{held}, accepted"), "paid", &[Look(When::Now)]);
+    let accepted = tell(&format!("{held}, accepted, crediting")).deposit;
+    let credit = accepted.credit().expect("what was paid");
+    assert_eq!(credit.amount.minor(), 4_999);
+    assert!(matches!(credit.source, Source::Suspense { .. }));
+    assert_ne!(credit.transfer_id, accepted.credit_transfer_id);
+    let credited = tell(&format!("{held}, accepted, crediting, posted")).deposit;
+    assert_eq!((credited.state, credited.suspense), (State::Credited, Suspense::Left));
+}
+
+#[test]
+fn what_the_ledger_refused_may_be_accepted_again_and_every_time_as_another_transfer() {
+    let refused = "asking, made, paid, crediting, frozen, suspended";
+    let once = format!("{refused}, accepted, crediting");
+    let twice = format!("{once}, frozen, accepted, crediting");
+    let ids = [tell(&once), tell(&twice)]
+        .map(|it| it.deposit.credit().expect("what was paid").transfer_id);
+    assert_ne!(ids[0], ids[1]);
+    let again = tell(&format!("{once}, frozen")).deposit;
+    assert_eq!((again.suspense, again.work()), (Suspense::Held, Work::Rest));
+    assert_eq!(tell(&format!("{twice}, posted")).deposit.state, State::Credited);
+}
+
+#[test]
+fn a_person_may_have_paystack_asked_again_but_not_credit_what_is_not_there() {
+    let unproved = "asking, made, webhook, open@2000";
+    check(&format!("{unproved}, accepted"), "confirming", &[Effect::Look(When::Now)]);
+    check(&format!("{unproved}, accepted, paid"), "paid", &[Effect::Look(When::Now)]);
+    let dollars = "asking, made, dollars, suspended";
+    check(&format!("{dollars}, accepted"), "review currency_differs", &[]);
+    check(
+        &format!("{dollars}, rejected"),
+        "rejected currency_differs",
+        &[Effect::Look(When::Never)],
+    );
+    for decision in ["accepted", "rejected"] {
+        for state in
+            ["", "asking, made", "asking, made, paid", "asking, made, paid, crediting, posted"]
+        {
+            let before = tell(state).deposit;
+            let story =
+                if state.is_empty() { decision.to_owned() } else { format!("{state}, {decision}") };
+            assert_eq!(name(&tell(&story).deposit.state), name(&before.state), "{story}");
+        }
+    }
+}
+
+#[test]
 fn an_unpaid_deposit_is_abandoned_in_time_and_a_late_payment_still_counts() {
     use Effect::Look;
     check("asking, made, open", "pending", &[Look(When::After(Pace::Pending))]);
@@ -180,7 +266,8 @@ fn an_unpaid_deposit_is_abandoned_in_time_and_a_late_payment_still_counts() {
     check("asking, made, no answer@9000", "pending", &[Look(When::After(Pace::Unanswered))]);
     check("asking, made, open@2000", "abandoned", &[Look(When::After(Pace::Late))]);
     check("asking, made, open@2000, open", "abandoned", &[Look(When::After(Pace::Late))]);
-    check("asking, made, open@2000, open@3000", "abandoned", &[Look(When::Never)]);
+    check("asking, made, open@2000, open@3000", "expired", &[Look(When::Never)]);
+    check("asking, made, open@2000, open@3000, no answer", "expired", &[]);
     check("asking, made, failed", "failed", &[Look(When::After(Pace::Late))]);
     check("asking, made, open@2000, failed", "failed", &[Look(When::After(Pace::Late))]);
     for lost in ["open@2000", "failed", "open@2000, open@3000"] {
@@ -233,7 +320,7 @@ fn without_a_checkout_it_fails_and_may_be_asked_for_again() {
     check("asking@1010", "failed", &[Look(When::Never), Tell]);
     check("asking, refused, asked again", "initiated", &[Look(When::Now)]);
     check(
-        "asking, refused, asked again, asking, made, paid, posted",
+        "asking, refused, asked again, asking, made, paid, crediting, posted",
         "credited",
         &[Look(When::Never), Effect::AnnounceCredited],
     );
@@ -252,7 +339,7 @@ fn a_webhook_may_overtake_the_answer_to_initialize() {
     check("asking, webhook", "confirming", &[Look(When::Now)]);
     check("asking, webhook, made", "confirming", &[Tell]);
     check("asking, webhook, paid, made", "paid", &[Tell]);
-    check("asking, webhook, paid, posted, made", "credited", &[Tell]);
+    check("asking, webhook, paid, crediting, posted, made", "credited", &[Tell]);
     check("asking, webhook, unknown", "confirming", &[Tell]);
     assert_eq!(tell("asking, webhook").deposit.answer(), None);
     assert_eq!(tell("asking, webhook, unknown").deposit.answer(), Some(Answer::Unavailable));
@@ -267,10 +354,13 @@ fn callers_see_five_states() {
         ("asking, made", Shown::Pending),
         ("asking, made, webhook", Shown::Pending),
         ("asking, made, paid", Shown::Pending),
-        ("asking, made, paid, posted", Shown::Success),
+        ("asking, made, paid, crediting, posted", Shown::Success),
         ("asking, refused", Shown::Failed),
         ("asking, made, open@2000", Shown::Abandoned),
+        ("asking, made, paid, crediting", Shown::Pending),
+        ("asking, made, open@2000, open@3000", Shown::Abandoned),
         ("asking, made, differs", Shown::Review),
+        ("asking, made, differs, suspended, rejected", Shown::Failed),
     ] {
         assert_eq!(tell(story).deposit.shown(), shown, "{story}");
     }
@@ -292,7 +382,7 @@ fn reasons_are_read_as_they_are_printed() {
     assert_eq!(Reason::parse("because"), None);
 }
 
-const EVENTS: [&str; 16] = [
+const EVENTS: [&str; 22] = [
     "asking",
     "made",
     "refused",
@@ -304,11 +394,17 @@ const EVENTS: [&str; 16] = [
     "not found",
     "failed",
     "differs",
+    "dollars",
     "reversed",
     "no answer",
+    "crediting",
     "posted",
     "frozen",
     "silence",
+    "suspended",
+    "not suspended",
+    "accepted",
+    "rejected",
 ];
 
 /// Any event, also about an attempt that is not the current one, at a clock that may stand still.
@@ -323,14 +419,63 @@ fn about(event: Event, other: Reference) -> Event {
         Event::InitializeRefused { .. } => Event::InitializeRefused { reference: other },
         Event::InitializeUnknown { .. } => Event::InitializeUnknown { reference: other },
         Event::Claimed { until, .. } => Event::Claimed { reference: other, until },
-        Event::Verified { verdict, .. } => Event::Verified { reference: other, verdict },
-        Event::AskedAgain { .. }
+        Event::Verified { verdict: Verdict::Paid(paid) } => {
+            Event::Verified { verdict: Verdict::Paid(Paid { reference: other, ..paid }) }
+        }
+        Event::Verified { .. }
+        | Event::AskedAgain { .. }
         | Event::Asking
         | Event::VerifyFailed
+        | Event::Crediting
         | Event::CreditPosted
         | Event::CreditRefused { .. }
-        | Event::CreditUnknown => event,
+        | Event::CreditUnknown
+        | Event::Suspended
+        | Event::SuspendUnknown
+        | Event::Accepted { .. }
+        | Event::Rejected => event,
     }
+}
+
+/// Every way from one state to another that any order of events finds, by the names of the events.
+fn ways() -> BTreeMap<(&'static str, &'static str), BTreeSet<&'static str>> {
+    // One clock before anything is over, one after the time to pay, one after everything.
+    const CLOCKS: [i64; 3] = [NOW, ABANDON_AT, FORGET_AT];
+    let key =
+        |it: &Deposit| (it.state.name(), it.attempt.phase, it.checkout.is_some(), it.suspense);
+    let mut ways: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    let (mut seen, mut todo) = (vec![key(&intent())], vec![intent()]);
+    while let Some(deposit) = todo.pop() {
+        for (name, clock) in EVENTS.iter().flat_map(|name| CLOCKS.map(|clock| (name, clock))) {
+            let event = event(name, &deposit);
+            let label = event.name();
+            let next = step(&deposit, event, at(clock)).deposit;
+            if next.state.name() != deposit.state.name() {
+                ways.entry((deposit.state.name(), next.state.name())).or_default().insert(label);
+            }
+            if !seen.contains(&key(&next)) {
+                seen.push(key(&next));
+                todo.push(next);
+            }
+        }
+    }
+    ways
+}
+
+#[test]
+fn the_diagram_shows_every_way_from_one_state_to_another() {
+    let mut drawn = String::from("stateDiagram-v2\n    [*] --> initiated\n");
+    for ((from, to), events) in ways() {
+        let events: Vec<_> = events.into_iter().map(|it| it.replace(':', "")).collect();
+        drawn.push_str(&format!("    {from} --> {to}: {}\n", events.join(", ")));
+    }
+    for end in ["credited", "rejected"] {
+        drawn.push_str(&format!("    {end} --> [*]\n"));
+    }
+    let readme = include_str!("../../README.md");
+    let shown = readme.split("```mermaid\n").find(|it| it.starts_with("stateDiagram"));
+    let shown = shown.and_then(|it| it.split("```").next()).unwrap_or_default();
+    assert_eq!(shown, drawn, "services/README.md shows another life than deposits have");
 }
 
 proptest! {
@@ -343,7 +488,7 @@ proptest! {
         let mut deposit = intent();
         let mut now = NOW;
         let mut due = When::Now;
-        let (mut n_credited, mut n_parked, mut proved) = (0, 0, false);
+        let (mut n_credited, mut n_parked, mut n_looked_again, mut proved) = (0, 0, 0, false);
         let mut given = Vec::new();
         for (name, attempt, passed) in events {
             now += passed;
@@ -354,17 +499,25 @@ proptest! {
             let is_proof = name == "paid";
             let is_no_answer = name == "posted";
             let next = step(&deposit, event.clone(), at(now));
+            let is_a_persons = matches!(name, "accepted" | "rejected");
             // P1, P2, P3
             if deposit.state != State::Paid && next.deposit.state == State::Paid {
-                prop_assert!(is_proof);
-                proved = true;
+                prop_assert!(is_proof || (name == "accepted" && proved));
             }
+            proved |= is_proof || next.deposit.paid.is_some();
             if deposit.state != State::Credited && next.deposit.state == State::Credited {
-                prop_assert!(proved && is_no_answer && deposit.state == State::Paid);
+                prop_assert!(proved && is_no_answer && deposit.state == State::Crediting);
             }
-            if matches!(deposit.state, State::Credited | State::Review(_)) {
+            if matches!(deposit.state, State::Credited | State::Rejected(_)) {
                 prop_assert_eq!(&next.deposit.state, &deposit.state);
             }
+            if matches!(deposit.state, State::Review(_)) && !is_a_persons {
+                prop_assert_eq!(&next.deposit.state, &deposit.state);
+            }
+            // P6
+            let is_nobodys = matches!(next.deposit.state, State::Review(_) | State::Rejected(_))
+                && next.deposit.paid.is_some();
+            prop_assert!(!is_nobodys || next.deposit.suspense != Suspense::Nothing);
             for effect in &next.effects {
                 match effect {
                     Effect::Initialize => {
@@ -379,8 +532,12 @@ proptest! {
                     Effect::Answer => {}
                 }
             }
-            prop_assert!(n_credited + n_parked <= 1);
+            prop_assert!(n_credited <= 1 && n_parked <= 1 + next.deposit.n_accepted + n_looked_again);
             prop_assert_eq!(n_credited == 1, next.deposit.state == State::Credited);
+            n_looked_again += u16::from(
+                matches!(deposit.state, State::Review(_))
+                    && matches!(next.deposit.state, State::Confirming { .. })
+            );
             // What was asked for, and a checkout once given, never change.
             prop_assert_eq!(next.deposit.amount, deposit.amount);
             prop_assert_eq!(next.deposit.credit_transfer_id, deposit.credit_transfer_id);
@@ -395,11 +552,22 @@ proptest! {
             deposit = next.deposit;
             // Whatever is not at rest is taken up again by itself.
             match deposit.state {
-                State::Initiated | State::Pending | State::Confirming { .. } | State::Paid => {
+                State::Initiated
+                | State::Pending
+                | State::Confirming { .. }
+                | State::Paid
+                | State::Crediting => {
                     prop_assert!(due != When::Never, "{:?} is forgotten", deposit.state);
                     prop_assert!(deposit.work() != Work::Rest);
                 }
-                State::Credited | State::Review(_) => prop_assert_eq!(due, When::Never),
+                State::Review(_) => {
+                    let is_owed = deposit.suspense == Suspense::Owed;
+                    prop_assert_eq!(due != When::Never, is_owed);
+                    prop_assert_eq!(deposit.work() == Work::Suspend, is_owed);
+                }
+                State::Credited | State::Expired | State::Rejected(_) => {
+                    prop_assert_eq!(due, When::Never);
+                }
                 State::Failed | State::Abandoned => {}
             }
         }
@@ -415,8 +583,8 @@ proptest! {
             now += passed;
             deposit = step(&deposit, event(name, &deposit), at(now)).deposit;
         }
-        let in_review = matches!(deposit.state, State::Review(_));
-        for name in ["webhook", "paid", "posted"] {
+        let in_review = matches!(deposit.state, State::Review(_) | State::Rejected(_));
+        for name in ["webhook", "paid", "crediting", "posted"] {
             deposit = step(&deposit, event(name, &deposit), at(now)).deposit;
         }
         prop_assert_eq!(deposit.state == State::Credited, !in_review);

@@ -155,7 +155,7 @@ async fn credit_unheard(world: &mut World, ada: &Person) {
         balance => Err(format!("{balance}")),
     })
     .await;
-    state_is(world, "paid").await;
+    state_is(world, "crediting").await;
     world.run_payments(&[]).await;
 }
 

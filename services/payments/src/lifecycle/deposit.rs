@@ -1,8 +1,11 @@
 //! What we know of a deposit, and what can be read off it without anything happening.
 
+use std::fmt;
+
 use primitives::{AccountId, Amount, Currency, DepositId, Timestamp, TransferId};
 
 use super::ATTEMPTS_PER_ASKING_MAX;
+use super::ids::transfer_id;
 use crate::reference::Reference;
 
 /// What we know of a deposit.
@@ -38,6 +41,10 @@ pub struct Deposit {
     pub n_looks: u32,
     /// What the verify answer proved.
     pub paid: Option<Paid>,
+    /// Where that money is while no wallet has it.
+    pub suspense: Suspense,
+    /// How often a person said that it is to be credited.
+    pub n_accepted: u16,
     /// When the ledger's answer was heard.
     pub credited_at: Option<Timestamp>,
 }
@@ -56,16 +63,55 @@ pub enum State {
         /// If verify has not agreed by then, a person must look.
         until: Timestamp,
     },
-    /// Proved by verify; the ledger must credit it.
+    /// Proved by verify, or accepted by a person; the ledger must credit it.
     Paid,
+    /// The ledger has been asked to credit it.
+    Crediting,
     /// The ledger has credited it. Final.
     Credited,
     /// No checkout could be had, or Paystack says that the payment failed.
     Failed,
     /// Not paid in time.
     Abandoned,
+    /// Not paid for so long that nobody looks by himself any more.
+    Expired,
     /// Something does not agree; a person must look. Never credited from here by itself.
     Review(Reason),
+    /// A person looked, and it is never credited. Final.
+    Rejected(Reason),
+}
+
+impl State {
+    /// Its name, as stored and shown.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Initiated => "initiated",
+            Self::Pending => "pending",
+            Self::Confirming { .. } => "confirming",
+            Self::Paid => "paid",
+            Self::Crediting => "crediting",
+            Self::Credited => "credited",
+            Self::Failed => "failed",
+            Self::Abandoned => "abandoned",
+            Self::Expired => "expired",
+            Self::Review(_) => "review",
+            Self::Rejected(_) => "rejected",
+        }
+    }
+}
+
+/// Where money is that Paystack took for a deposit and that no wallet has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suspense {
+    /// There is none.
+    Nothing,
+    /// The ledger is to put it on the suspense account.
+    Owed,
+    /// It is on the suspense account.
+    Held,
+    /// It was, and went to the wallet or back to the person.
+    Left,
 }
 
 /// Why a person must look. The codes are for ever.
@@ -157,10 +203,22 @@ pub struct Checkout {
 pub struct Paid {
     /// The attempt that was paid.
     pub reference: Reference,
+    /// What is ours of it: what was asked for, unless something else was paid.
+    pub amount: Amount,
+    /// In which currency.
+    pub currency: Currency,
     /// When, says Paystack.
     pub paid_at: Timestamp,
     /// Paystack's id of the transaction.
     pub provider_id: Option<String>,
+}
+
+impl fmt::Display for Paid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { reference, amount, currency, paid_at, provider_id } = self;
+        let id = provider_id.as_deref().unwrap_or("without id");
+        write!(f, "{} {currency} under {reference} at {paid_at} ({id})", amount.minor())
+    }
 }
 
 /// What is to be done for a deposit that is taken up.
@@ -172,8 +230,35 @@ pub enum Work {
     Verify(Reference),
     /// Ask the ledger to credit.
     Credit,
+    /// Ask the ledger to put what was paid on the suspense account.
+    Suspend,
     /// Nothing.
     Rest,
+}
+
+/// The transfer that credits a deposit. Asking for it again asks for the same one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credit {
+    /// Its id.
+    pub transfer_id: TransferId,
+    /// The reference that was paid.
+    pub reference: Reference,
+    /// How much: what was paid.
+    pub amount: Amount,
+    /// Where the money is until then.
+    pub source: Source,
+}
+
+/// Where money is before a wallet has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Paystack owes it to us, and the books do not know yet.
+    Clearing,
+    /// It is on the suspense account.
+    Suspense {
+        /// The transfer that takes it from there, with the credit or not at all.
+        back_transfer_id: TransferId,
+    },
 }
 
 /// What those who wait for a checkout are told.
@@ -221,6 +306,8 @@ impl Deposit {
             forget_at: what.forget_at,
             n_looks: 0,
             paid: None,
+            suspense: Suspense::Nothing,
+            n_accepted: 0,
             credited_at: None,
         }
     }
@@ -235,12 +322,13 @@ impl Deposit {
                     Work::Verify(self.attempt.reference.clone())
                 }
             },
-            State::Pending | State::Failed | State::Abandoned => {
+            State::Pending | State::Failed | State::Abandoned | State::Expired => {
                 Work::Verify(self.attempt.reference.clone())
             }
             State::Confirming { reference, .. } => Work::Verify(reference.clone()),
-            State::Paid => Work::Credit,
-            State::Credited | State::Review(_) => Work::Rest,
+            State::Paid | State::Crediting => Work::Credit,
+            State::Review(_) if self.suspense == Suspense::Owed => Work::Suspend,
+            State::Credited | State::Review(_) | State::Rejected(_) => Work::Rest,
         }
     }
 
@@ -252,14 +340,20 @@ impl Deposit {
         }
         match &self.state {
             State::Initiated => None,
-            State::Failed | State::Abandoned | State::Review(_) => Some(Answer::Unavailable),
+            State::Failed
+            | State::Abandoned
+            | State::Expired
+            | State::Review(_)
+            | State::Rejected(_) => Some(Answer::Unavailable),
             // A webhook overtook the answer to initialize, which may still come.
-            State::Pending | State::Confirming { .. } | State::Paid | State::Credited => {
-                match self.attempt.phase {
-                    Phase::Stored | Phase::Asked => None,
-                    Phase::Unknown | Phase::Refused | Phase::Made => Some(Answer::Unavailable),
-                }
-            }
+            State::Pending
+            | State::Confirming { .. }
+            | State::Paid
+            | State::Crediting
+            | State::Credited => match self.attempt.phase {
+                Phase::Stored | Phase::Asked => None,
+                Phase::Unknown | Phase::Refused | Phase::Made => Some(Answer::Unavailable),
+            },
         }
     }
 
@@ -267,14 +361,49 @@ impl Deposit {
     #[must_use]
     pub fn shown(&self) -> Shown {
         match &self.state {
-            State::Initiated | State::Pending | State::Confirming { .. } | State::Paid => {
-                Shown::Pending
-            }
+            State::Initiated
+            | State::Pending
+            | State::Confirming { .. }
+            | State::Paid
+            | State::Crediting => Shown::Pending,
             State::Credited => Shown::Success,
-            State::Failed => Shown::Failed,
-            State::Abandoned => Shown::Abandoned,
+            State::Failed | State::Rejected(_) => Shown::Failed,
+            State::Abandoned | State::Expired => Shown::Abandoned,
             State::Review(_) => Shown::Review,
         }
+    }
+
+    /// The transfer that credits it, once something is known to be paid.
+    #[must_use]
+    pub fn credit(&self) -> Option<Credit> {
+        let paid = self.paid.as_ref()?;
+        // Once a person has had a say it comes from where that person saw it.
+        let (source, transfer_id) = match self.n_accepted {
+            0 => (Source::Clearing, self.credit_transfer_id),
+            n => {
+                let back_transfer_id = self.transfer_id("taken back", n);
+                (Source::Suspense { back_transfer_id }, self.transfer_id("accepted", n))
+            }
+        };
+        Some(Credit { transfer_id, reference: paid.reference.clone(), amount: paid.amount, source })
+    }
+
+    /// The transfer that puts what was paid on the suspense account.
+    #[must_use]
+    pub fn suspend_transfer_id(&self) -> TransferId {
+        self.transfer_id("suspense", 0)
+    }
+
+    /// Whether what was paid is of the currency that was asked for.
+    #[must_use]
+    pub fn is_paid_in_its_currency(&self) -> bool {
+        self.paid.as_ref().is_some_and(|it| it.currency == self.currency)
+    }
+
+    /// The id of a transfer of this deposit, the same whenever it is needed; sorted by the time of
+    /// the deposit.
+    fn transfer_id(&self, purpose: &str, n: u16) -> TransferId {
+        transfer_id(self.credit_transfer_id.uuid(), purpose, n)
     }
 
     /// Whether anybody still waits for a checkout.
@@ -291,10 +420,13 @@ impl Deposit {
             State::Initiated
             | State::Pending
             | State::Paid
+            | State::Crediting
             | State::Credited
             | State::Failed
             | State::Abandoned
-            | State::Review(_) => self.paid.as_ref().map(|it| &it.reference),
+            | State::Expired
+            | State::Review(_)
+            | State::Rejected(_) => self.paid.as_ref().map(|it| &it.reference),
         }
     }
 }

@@ -3,7 +3,7 @@
 use primitives::{DepositId, Timestamp};
 use sqlx::{PgConnection, PgPool};
 
-use super::row::{Row, confirming, phase_name, review_reason, small, state_name};
+use super::row::{Row, confirming, phase_name, review_reason, small, suspense_name};
 use super::{Error, datetime};
 use crate::lifecycle::Deposit;
 use crate::reference::Reference;
@@ -90,7 +90,8 @@ pub(crate) async fn lock(
                 d.created_at, d.state, d.review_reason, d.confirming_reference, d.confirm_until,
                 d.attempt_number, d.attempts_left, d.authorization_url, d.access_code,
                 d.wait_until, d.abandon_at, d.forget_at, d.n_looks, d.paid_reference, d.paid_at,
-                d.provider_transaction_id, d.credited_at, a.reference, a.phase
+                d.paid_minor, d.paid_currency, d.provider_transaction_id, d.suspense, d.n_accepted,
+                d.credited_at, a.reference, a.phase
          from payments.deposits d
          join payments.attempts a using (deposit_id, attempt_number)
          where d.deposit_id = $1
@@ -111,7 +112,8 @@ pub(crate) async fn load(pool: &PgPool, deposit_id: DepositId) -> Result<Option<
                 d.created_at, d.state, d.review_reason, d.confirming_reference, d.confirm_until,
                 d.attempt_number, d.attempts_left, d.authorization_url, d.access_code,
                 d.wait_until, d.abandon_at, d.forget_at, d.n_looks, d.paid_reference, d.paid_at,
-                d.provider_transaction_id, d.credited_at, a.reference, a.phase
+                d.paid_minor, d.paid_currency, d.provider_transaction_id, d.suspense, d.n_accepted,
+                d.credited_at, a.reference, a.phase
          from payments.deposits d
          join payments.attempts a using (deposit_id, attempt_number)
          where d.deposit_id = $1",
@@ -144,12 +146,13 @@ pub(crate) async fn save(
          set state = $2, review_reason = $3, confirming_reference = $4, confirm_until = $5,
              attempt_number = $6, attempts_left = $7, authorization_url = $8, access_code = $9,
              wait_until = $10, n_looks = $11, paid_reference = $12, paid_at = $13,
-             provider_transaction_id = $14, credited_at = $15,
-             due_at = case when $16 then due_at else $17 end,
-             claimed_until = case when $18 then null else claimed_until end
+             paid_minor = $14, paid_currency = $15, provider_transaction_id = $16, suspense = $17,
+             n_accepted = $18, credited_at = $19,
+             due_at = case when $20 then due_at else $21 end,
+             claimed_until = case when $22 then null else claimed_until end
          where deposit_id = $1",
         deposit.deposit_id.uuid(),
-        state_name(&deposit.state),
+        deposit.state.name(),
         review_reason(&deposit.state),
         confirming_reference,
         confirm_until,
@@ -161,7 +164,11 @@ pub(crate) async fn save(
         i32::try_from(deposit.n_looks).unwrap_or(i32::MAX),
         paid.map(|it| it.reference.as_str()),
         paid.map(|it| datetime(it.paid_at)),
+        paid.map(|it| it.amount.to_i64()),
+        paid.map(|it| it.currency.as_str()),
         paid.and_then(|it| it.provider_id.as_deref()),
+        suspense_name(deposit.suspense),
+        small(deposit.n_accepted),
         deposit.credited_at.map(datetime),
         keep_due,
         due_at,
@@ -285,13 +292,13 @@ pub(crate) async fn look_soon(
     Ok(done.rows_affected() > 0)
 }
 
-/// How many deposits stand in each state but credited, which only grows.
+/// How many deposits stand in each state but those that only grow.
 pub(crate) async fn count(pool: &PgPool) -> Result<Vec<Count>, Error> {
     sqlx::query_as!(
         Count,
         r#"select state, count(*) as "n_deposits!"
            from payments.deposits
-           where state <> 'credited'
+           where state <> 'credited' and state not in ('expired', 'rejected')
            group by state
            order by state"#,
     )

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Error, at, datetime};
-use crate::lifecycle::{Attempt, Checkout, Deposit, Paid, Phase, Reason, State};
+use crate::lifecycle::{Attempt, Checkout, Deposit, Paid, Phase, Reason, State, Suspense};
 use crate::reference::Reference;
 
 /// A deposit with its current attempt, as Postgres has it.
@@ -30,7 +30,11 @@ pub(super) struct Row {
     pub(super) n_looks: i32,
     pub(super) paid_reference: Option<String>,
     pub(super) paid_at: Option<OffsetDateTime>,
+    pub(super) paid_minor: Option<i64>,
+    pub(super) paid_currency: Option<String>,
     pub(super) provider_transaction_id: Option<String>,
+    pub(super) suspense: String,
+    pub(super) n_accepted: i16,
     pub(super) credited_at: Option<OffsetDateTime>,
     pub(super) reference: String,
     pub(super) phase: String,
@@ -47,21 +51,23 @@ impl Row {
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => return Err(Error::Corrupt("checkout")),
         };
-        let paid = match (self.paid_reference, self.paid_at) {
-            (Some(reference), Some(paid_at)) => Some(Paid {
+        let paid = match (self.paid_reference, self.paid_at, self.paid_minor, self.paid_currency) {
+            (Some(reference), Some(paid_at), Some(minor), Some(currency)) => Some(Paid {
                 reference: reference_of(&reference)?,
+                amount: amount_of(minor)?,
+                currency: currency_of(&currency)?,
                 paid_at: at(paid_at),
                 provider_id: self.provider_transaction_id,
             }),
-            (None, None) => None,
-            (Some(_), None) | (None, Some(_)) => return Err(Error::Corrupt("proof of payment")),
+            (None, None, None, None) => None,
+            _ => return Err(Error::Corrupt("proof of payment")),
         };
         let number = |value| u16::try_from(value).map_err(|_| Error::Corrupt("number"));
         Ok(Deposit {
             deposit_id: DepositId::from_uuid(self.deposit_id),
             account_id: AccountId::from_uuid(self.account_id),
-            amount: Amount::from_i64(self.amount_minor).map_err(|_| Error::Corrupt("amount"))?,
-            currency: Currency::parse(&self.currency).map_err(|_| Error::Corrupt("currency"))?,
+            amount: amount_of(self.amount_minor)?,
+            currency: currency_of(&self.currency)?,
             credit_transfer_id: TransferId::from_uuid(self.credit_transfer_id),
             created_at: at(self.created_at),
             state,
@@ -77,6 +83,8 @@ impl Row {
             forget_at: at(self.forget_at),
             n_looks: u32::try_from(self.n_looks).map_err(|_| Error::Corrupt("number of looks"))?,
             paid,
+            suspense: suspense_of(&self.suspense)?,
+            n_accepted: number(self.n_accepted)?,
             credited_at: self.credited_at.map(at),
         })
     }
@@ -93,42 +101,35 @@ impl Row {
                 State::Confirming { reference: reference_of(reference)?, until: at(until) }
             }
             "paid" => State::Paid,
+            "crediting" => State::Crediting,
             "credited" => State::Credited,
             "failed" => State::Failed,
             "abandoned" => State::Abandoned,
-            "review" => {
-                let reason = self.review_reason.as_deref().and_then(Reason::parse);
-                State::Review(reason.ok_or(Error::Corrupt("reason for review"))?)
-            }
+            "expired" => State::Expired,
+            "review" => State::Review(self.reason()?),
+            "rejected" => State::Rejected(self.reason()?),
             _ => return Err(Error::Corrupt("state")),
         })
     }
-}
 
-/// A state as stored.
-pub(super) fn state_name(state: &State) -> &'static str {
-    match state {
-        State::Initiated => "initiated",
-        State::Pending => "pending",
-        State::Confirming { .. } => "confirming",
-        State::Paid => "paid",
-        State::Credited => "credited",
-        State::Failed => "failed",
-        State::Abandoned => "abandoned",
-        State::Review(_) => "review",
+    fn reason(&self) -> Result<Reason, Error> {
+        let reason = self.review_reason.as_deref().and_then(Reason::parse);
+        reason.ok_or(Error::Corrupt("reason for review"))
     }
 }
 
 pub(super) fn review_reason(state: &State) -> Option<String> {
     match state {
-        State::Review(reason) => Some(reason.code()),
+        State::Review(reason) | State::Rejected(reason) => Some(reason.code()),
         State::Initiated
         | State::Pending
         | State::Confirming { .. }
         | State::Paid
+        | State::Crediting
         | State::Credited
         | State::Failed
-        | State::Abandoned => None,
+        | State::Abandoned
+        | State::Expired => None,
     }
 }
 
@@ -140,10 +141,13 @@ pub(super) fn confirming(state: &State) -> (Option<&str>, Option<OffsetDateTime>
         State::Initiated
         | State::Pending
         | State::Paid
+        | State::Crediting
         | State::Credited
         | State::Failed
         | State::Abandoned
-        | State::Review(_) => (None, None),
+        | State::Expired
+        | State::Review(_)
+        | State::Rejected(_) => (None, None),
     }
 }
 
@@ -166,6 +170,33 @@ fn phase_of(name: &str) -> Result<Phase, Error> {
         "made" => Phase::Made,
         _ => return Err(Error::Corrupt("phase")),
     })
+}
+
+pub(super) fn suspense_name(suspense: Suspense) -> &'static str {
+    match suspense {
+        Suspense::Nothing => "nothing",
+        Suspense::Owed => "owed",
+        Suspense::Held => "held",
+        Suspense::Left => "left",
+    }
+}
+
+fn suspense_of(name: &str) -> Result<Suspense, Error> {
+    Ok(match name {
+        "nothing" => Suspense::Nothing,
+        "owed" => Suspense::Owed,
+        "held" => Suspense::Held,
+        "left" => Suspense::Left,
+        _ => return Err(Error::Corrupt("suspense")),
+    })
+}
+
+fn amount_of(minor: i64) -> Result<Amount, Error> {
+    Amount::from_i64(minor).map_err(|_| Error::Corrupt("amount"))
+}
+
+fn currency_of(code: &str) -> Result<Currency, Error> {
+    Currency::parse(code).map_err(|_| Error::Corrupt("currency"))
 }
 
 fn reference_of(text: &str) -> Result<Reference, Error> {

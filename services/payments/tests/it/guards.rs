@@ -1,5 +1,6 @@
 //! The second guards: what Postgres refuses even if the code, or a hand at psql, asked for it.
 
+use primitives::System;
 use testkit::eventually;
 
 use crate::store;
@@ -19,11 +20,19 @@ async fn postgres_refuses_what_the_rules_never_do() {
     };
     check(
         "update payments.deposits set state = 'credited', credited_at = now(), due_at = null",
-        "deposits_credited_only_when_paid",
+        "deposits_credited_only_when_asked",
     )
     .await;
     check("update payments.deposits set state = 'paid'", "deposits_paid_has_proof").await;
-    check("update payments.deposits set state = 'paid', paid_reference = 'dep-of-somebody-else', paid_at = now()", "deposits_paid_under_own_reference").await;
+    check("update payments.deposits set state = 'paid', paid_reference = 'dep-of-somebody-else', paid_at = now(), paid_minor = amount_minor, paid_currency = currency", "deposits_paid_under_own_reference").await;
+    check(
+        "update payments.deposits set paid_reference = (select reference from payments.attempts)",
+        "deposits_paid_whole",
+    )
+    .await;
+    check("update payments.deposits set state = 'paid', paid_reference = (select reference from payments.attempts), paid_at = now(), paid_minor = amount_minor + 1, paid_currency = currency", "deposits_paid_agrees").await;
+    check("update payments.deposits set suspense = 'owed'", "deposits_suspense_was_paid").await;
+    check("update payments.deposits set n_accepted = 1", "deposits_review_needs_a_person").await;
     check("update payments.deposits set state = 'review'", "deposits_review_has_reason").await;
     check(
         "update payments.deposits set state = 'confirming'",
@@ -51,6 +60,27 @@ async fn postgres_refuses_what_the_rules_never_do() {
         "attempts_reference_well_formed",
     )
     .await;
+    world.pay(&started.reference);
+    world.until("credited").await;
+    check(
+        "update payments.deposits set state = 'failed', credited_at = null",
+        "deposits_settled_for_ever",
+    )
+    .await;
+    check("update payments.deposits set due_at = now()", "deposits_settled_rest").await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn nothing_that_was_written_goes() {
+    let world = World::started().await;
+    let (_, started) = world.checkout().await;
+    world.pay(&started.reference);
+    world.until("credited").await;
+    let check = async |statement: &'static str, constraint: &str| {
+        let refused = store::refused_by(world.pool(), statement).await;
+        assert_eq!(refused.as_deref(), Some(constraint), "{statement}");
+    };
     for table in [
         "delete from payments.deposits",
         "delete from payments.attempts",
@@ -60,14 +90,12 @@ async fn postgres_refuses_what_the_rules_never_do() {
     ] {
         check(table, "kept_for_ever").await;
     }
-    world.pay(&started.reference);
-    world.until("credited").await;
-    check(
-        "update payments.deposits set state = 'failed', credited_at = null",
-        "deposits_credited_for_ever",
-    )
-    .await;
-    check("update payments.deposits set due_at = now()", "deposits_settled_rest").await;
+    for change in ["update payments.timeline set detail = ''", "delete from payments.timeline"] {
+        check(change, "timeline_never_changes").await;
+    }
+    for change in ["update payments.decisions set why = ''", "truncate payments.decisions"] {
+        check(change, "decisions_never_change").await;
+    }
     world.finish().await;
 }
 
@@ -84,6 +112,17 @@ async fn a_deposit_in_review_is_not_credited_behind_a_persons_back() {
     ] {
         let refused = store::refused_by(world.pool(), statement).await;
         assert_eq!(refused.as_deref(), Some("deposits_review_needs_a_person"));
+    }
+    // What the frozen wallet could not take is put aside, and stays what it is.
+    world.until_put_aside().await;
+    assert_eq!(world.ledger.system(System::Suspense), 5_000);
+    assert_eq!(world.ledger.system(System::PaystackClearing), -5_000);
+    for statement in [
+        "update payments.deposits set paid_minor = 9000",
+        "update payments.deposits set suspense = 'nothing'",
+    ] {
+        let refused = store::refused_by(world.pool(), statement).await;
+        assert_eq!(refused.as_deref(), Some("deposits_suspense_moves_forward"), "{statement}");
     }
     world.finish().await;
 }

@@ -30,9 +30,11 @@ pub(crate) struct Ledger(Arc<Mutex<Desk>>);
 impl Ledger {
     pub(crate) fn new() -> Self {
         let now = Timestamp::now();
-        let clearing = [Currency::NGN, Currency::USD]
-            .map(|currency| Account::system(System::PaystackClearing, currency, now));
-        let found = Found { accounts: clearing.to_vec(), ..Found::default() };
+        let systems = [System::PaystackClearing, System::Suspense];
+        let accounts = systems.into_iter().flat_map(|system| {
+            [Currency::NGN, Currency::USD].map(|currency| Account::system(system, currency, now))
+        });
+        let found = Found { accounts: accounts.collect(), ..Found::default() };
         let books = Books::new(Head::START, found);
         Self(Arc::new(Mutex::new(Desk { books, is_silent: false, n_asked: 0 })))
     }
@@ -49,7 +51,15 @@ impl Ledger {
     }
 
     pub(crate) fn freeze(&self, account_id: AccountId) {
-        let (id, change) = (ChangeId::generate(), Change::Freeze);
+        self.change(account_id, Change::Freeze);
+    }
+
+    pub(crate) fn unfreeze(&self, account_id: AccountId) {
+        self.change(account_id, Change::Unfreeze);
+    }
+
+    fn change(&self, account_id: AccountId, change: Change) {
+        let id = ChangeId::generate();
         self.do_it(Body::ChangeAccount(AccountChange { id, account_id, change }));
     }
 
@@ -62,6 +72,11 @@ impl Ledger {
     /// What an account holds.
     pub(crate) fn balance(&self, account_id: AccountId) -> i64 {
         self.desk().books.account(account_id).map_or(0, |it| it.standing.balance_minor)
+    }
+
+    /// What a system account of naira holds.
+    pub(crate) fn system(&self, system: System) -> i64 {
+        self.balance(AccountId::system(system, Currency::NGN))
     }
 
     /// What was posted in all.
@@ -101,45 +116,62 @@ impl Handler for Ledger {
 impl Ledger {
     fn post(&self, delivery: &Delivery, now: Timestamp) -> Answer {
         // Permissions of the real bus: only payments may publish there, and nowhere else.
-        assert_eq!(delivery.subject, subjects::ledger::POST_DEPOSIT);
-        let command = read(&delivery.payload);
+        let is_several = match delivery.subject.as_str() {
+            subjects::ledger::POST_DEPOSIT => false,
+            subjects::ledger::POST_ANY => true,
+            other => panic!("payments has nothing to say on {other}"),
+        };
+        let command = read(&delivery.payload, is_several);
         let mut desk = self.desk();
         desk.n_asked += 1;
-        let outcomes = desk.books.apply(command, now);
-        let outcome = outcomes.first().expect("one transfer has one outcome");
-        let rejection = outcome.verdict.rejection().map_or(0, |it| i32::from(it.number()));
-        let answer = wire::Outcome {
-            rejection,
+        let outcomes = desk.books.apply(command, now).into_iter().map(|outcome| wire::Outcome {
+            rejection: outcome.verdict.rejection().map_or(0, |it| i32::from(it.number())),
             replayed: outcome.replayed,
             transfer_id: outcome.transfer_id.map(|it| it.to_bytes()).unwrap_or_default(),
             decided_at_us: outcome.decided_at.micros(),
             debit_balance_after_minor: 0,
+        });
+        let outcomes: Vec<_> = outcomes.collect();
+        let answer = if is_several {
+            wire::Outcomes { outcomes }.encode_to_vec()
+        } else {
+            outcomes.first().expect("one transfer has one outcome").encode_to_vec()
         };
-        if desk.is_silent { Answer::Silent } else { Answer::Reply(answer.encode_to_vec()) }
+        if desk.is_silent { Answer::Silent } else { Answer::Reply(answer) }
     }
 }
 
-fn read(payload: &[u8]) -> Command {
+fn read(payload: &[u8], is_several: bool) -> Command {
     let command = wire::Command::decode(payload).unwrap();
-    let Some(wire::command::Body::PostTransfer(it)) = command.body else {
-        panic!("payments asks for nothing but transfers")
-    };
-    assert_eq!(it.kind(), wire::TransferKind::Deposit);
     assert_eq!(command.deadline_at_us, 0, "a credit is never too late");
-    let transfer = Transfer {
+    let (transfers, linked) = match command.body {
+        Some(wire::command::Body::PostTransfer(it)) if !is_several => (vec![it], false),
+        Some(wire::command::Body::PostTransfers(all)) if is_several => (all.transfers, all.linked),
+        other => panic!("payments asks for nothing but transfers, not for {other:?}"),
+    };
+    let transfers = transfers.into_iter().map(transfer).collect();
+    Command { deadline_at: None, body: Body::Post { transfers, linked } }
+}
+
+fn transfer(it: wire::PostTransfer) -> Transfer {
+    let of = Move {
+        debit_account_id: WireId::read("debit", &it.debit_account_id).unwrap(),
+        credit_account_id: WireId::read("credit", &it.credit_account_id).unwrap(),
+        amount: convert::amount("amount", it.amount_minor).unwrap(),
+        currency: convert::currency("currency", &it.currency).unwrap(),
+    };
+    Transfer {
         id: WireId::read("transfer_id", &it.transfer_id).unwrap(),
-        action: Action::Deposit(Move {
-            debit_account_id: WireId::read("debit", &it.debit_account_id).unwrap(),
-            credit_account_id: WireId::read("credit", &it.credit_account_id).unwrap(),
-            amount: convert::amount("amount", it.amount_minor).unwrap(),
-            currency: convert::currency("currency", &it.currency).unwrap(),
-        }),
+        action: if it.kind() == wire::TransferKind::Deposit {
+            Action::Deposit(of)
+        } else {
+            assert_eq!(it.kind(), wire::TransferKind::Internal, "payments asks for nothing else");
+            Action::Internal(of)
+        },
         note: it.note,
         reference: it.reference,
         request_key: convert::request_key("key", &it.request_key).unwrap(),
         request_digest: convert::digest("digest", &it.request_digest).unwrap(),
         made_by_key_id: None,
-    };
-    let body = Body::Post { transfers: vec![transfer], linked: false };
-    Command { deadline_at: None, body }
+    }
 }

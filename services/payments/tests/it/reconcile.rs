@@ -117,7 +117,7 @@ async fn a_ledger_that_does_not_answer_is_asked_again_and_posts_once() {
         if n_asked >= 2 { Ok(()) } else { Err(format!("{n_asked}")) }
     })
     .await;
-    assert_eq!(store::deposits(world.pool()).await[0].state, "paid");
+    assert_eq!(store::deposits(world.pool()).await[0].state, "crediting");
     assert_eq!(world.status(account_id, &started.reference).await.status(), DepositStatus::Pending);
     world.ledger.desk().is_silent = false;
     world.until("credited").await;

@@ -13,13 +13,15 @@ pub(crate) struct Stored {
     pub(crate) review_reason: Option<String>,
     pub(crate) attempt_number: i16,
     pub(crate) paid_reference: Option<String>,
+    pub(crate) suspense: String,
+    pub(crate) n_accepted: i16,
     pub(crate) is_due: bool,
 }
 
 pub(crate) async fn deposits(pool: &PgPool) -> Vec<Stored> {
     sqlx::query_as(
         "select account_id, amount_minor, credit_transfer_id, state, review_reason,
-                attempt_number, paid_reference, due_at is not null as is_due
+                attempt_number, paid_reference, suspense, n_accepted, due_at is not null as is_due
          from payments.deposits order by created_at, deposit_id",
     )
     .fetch_all(pool)

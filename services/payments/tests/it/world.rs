@@ -9,8 +9,9 @@ use std::time::Duration;
 use bus::ask::Asker;
 use chassis::{Configure as _, Context};
 use clap::Parser;
+use ledger_core::Action;
 use payments::{Config, Part, WEBHOOK_PATH};
-use primitives::{AccountId, DepositId, Timestamp};
+use primitives::{AccountId, Currency, DepositId, System, Timestamp};
 use proto_events::convert::WireId as _;
 use proto_events::payments::v1::{self as wire, DepositStarted, StartDeposit};
 use proto_events::subjects;
@@ -328,6 +329,16 @@ impl World {
             .status()
     }
 
+    /// Waits until what was paid and not credited is on the suspense account.
+    pub(crate) async fn until_put_aside(&self) {
+        eventually("suspense", BOUND, async || {
+            let all = store::deposits(self.pool()).await;
+            let is_aside = all.iter().all(|it| it.suspense == "held");
+            if is_aside { Ok(()) } else { Err(format!("{all:?}")) }
+        })
+        .await;
+    }
+
     /// Stops everything in order and compares deposits, books and Paystack's own record.
     pub(crate) async fn finish(mut self) {
         if self.service.is_some() {
@@ -345,23 +356,54 @@ impl World {
         let posted = self.ledger.posted();
         let deposits = store::deposits(&self.database.pool).await;
         for transfer in &posted {
-            let of_it: Vec<_> =
-                deposits.iter().filter(|it| it.credit_transfer_id == transfer.id.uuid()).collect();
+            let reference = transfer.reference.as_str();
+            let of_it: Vec<_> = deposits
+                .iter()
+                .filter(|it| it.paid_reference.as_deref() == Some(reference))
+                .collect();
             let [deposit] = of_it.as_slice() else { panic!("{transfer:?} is of no deposit") };
-            assert!(["credited", "paid"].contains(&deposit.state.as_str()), "{deposit:?}");
-            let of = transfer.action.of().expect("a deposit says what it moves");
-            assert_eq!(deposit.amount_minor, of.amount.to_i64());
-            assert_eq!(deposit.account_id, of.credit_account_id.uuid());
-            assert_eq!(deposit.paid_reference.as_deref(), Some(&*transfer.reference));
-            let paid = self.sandbox.transaction(&transfer.reference).expect("Paystack knows it");
-            assert_eq!(paid.status.as_str(), "success", "nobody paid {}", transfer.reference);
-            assert_eq!(paid.amount, of.amount.minor());
+            let paid = self.sandbox.transaction(reference).expect("Paystack knows it");
+            assert_eq!(paid.status.as_str(), "success", "nobody paid {reference}");
+            let of = transfer.action.of().expect("it says what it moves");
+            // Nothing but what was paid, as a whole, in the currency it was paid in.
+            assert_eq!(
+                (of.amount.minor(), of.currency.as_str()),
+                (paid.amount, paid.currency.as_str()),
+                "{transfer:?}"
+            );
+            if matches!(transfer.action, Action::Deposit(_)) {
+                assert!(["credited", "crediting"].contains(&&*deposit.state), "{deposit:?}");
+                assert_eq!(deposit.account_id, of.credit_account_id.uuid());
+                let is_as_asked = deposit.amount_minor == of.amount.to_i64();
+                assert!(is_as_asked || deposit.n_accepted > 0, "{deposit:?}");
+            }
         }
         for deposit in deposits.iter().filter(|it| it.state == "credited") {
-            let n_posted =
-                posted.iter().filter(|it| it.id.uuid() == deposit.credit_transfer_id).count();
+            let n_posted = posted
+                .iter()
+                .filter(|it| matches!(it.action, Action::Deposit(_)))
+                .filter(|it| Some(it.reference.as_str()) == deposit.paid_reference.as_deref())
+                .count();
             assert_eq!(n_posted, 1, "{deposit:?}");
             assert!(!deposit.is_due, "{deposit:?}");
+        }
+        self.audit_clearing(&deposits);
+    }
+
+    /// What Paystack owes us by the books is what it collected of the deposits that got so far.
+    fn audit_clearing(&self, deposits: &[Stored]) {
+        for currency in [Currency::NGN, Currency::USD] {
+            let collected: i64 = deposits
+                .iter()
+                .filter(|it| it.state == "credited" || ["held", "left"].contains(&&*it.suspense))
+                .filter_map(|it| self.sandbox.transaction(it.paid_reference.as_deref()?))
+                .filter(|it| it.currency == currency.as_str())
+                .map(|it| i64::try_from(it.amount).expect("a sum"))
+                .sum();
+            let clearing = AccountId::system(System::PaystackClearing, currency);
+            let is_unsure =
+                deposits.iter().any(|it| it.state == "crediting" || it.suspense == "owed");
+            assert!(is_unsure || self.ledger.balance(clearing) == -collected, "{currency}");
         }
     }
 }

@@ -1,0 +1,324 @@
+//! What an operator does: looks at a deposit's life, and decides what nobody else may.
+//!
+//! `payments inspect` and `payments review` talk to the database, not to the running service: what
+//! is decided is taken up by whichever process looks next, within a second.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use chassis::{Configure as _, Logging, postgres};
+use primitives::{DepositId, Timestamp};
+
+use crate::desk::Desk;
+use crate::lifecycle::{Deposit, Event, State, Suspense};
+use crate::reference::Reference;
+use crate::store::decisions::{self, What};
+use crate::store::deposits::{self, Claim};
+use crate::{Config, ORIGIN, desk};
+
+/// Most lines that a list has.
+const LIST_MAX: i64 = 500;
+/// Connections of a command that does one thing.
+const CONNECTIONS: u32 = 2;
+/// It was refused, for a reason that was said.
+const EXIT_REFUSED: u8 = 1;
+/// It could not be done.
+const EXIT_FAILED: u8 = 2;
+const WHO_CHARS_MAX: usize = 200;
+const WHY_CHARS_MAX: usize = 2_000;
+
+/// What the payments service can do beside what every service can.
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    /// Tells the life of one deposit, by any of its references.
+    Inspect(Inspect),
+    /// Shows what waits for a person, and takes that person's decision.
+    #[command(subcommand)]
+    Review(Review),
+}
+
+/// What `payments inspect` takes.
+#[derive(Debug, clap::Args)]
+pub struct Inspect {
+    /// The reference, as callers and Paystack know it.
+    reference: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What `payments review` does.
+#[derive(Debug, clap::Subcommand)]
+pub enum Review {
+    /// Lists deposits and webhooks that wait for a person, oldest first.
+    List(Common),
+    /// Has what was paid credited from the suspense account; if nothing is known to be paid, has
+    /// Paystack asked once more.
+    Accept(Decision),
+    /// Says that it is never credited; what was paid stays on the suspense account.
+    Reject(Decision),
+}
+
+/// A decision.
+#[derive(Debug, clap::Args)]
+pub struct Decision {
+    /// The deposit's reference.
+    reference: String,
+    /// Who decides.
+    #[arg(long, value_name = "NAME")]
+    who: String,
+    /// Why; kept for ever.
+    #[arg(long, value_name = "TEXT")]
+    why: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What every one of them takes.
+#[derive(Debug, clap::Args)]
+pub struct Common {
+    #[command(flatten)]
+    logging: Logging,
+    #[command(flatten)]
+    config: Config,
+}
+
+/// A decision cannot be taken now. The sentences are for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// There is no such deposit.
+    #[error("no deposit has this reference")]
+    Unknown,
+    /// It does not wait for a person.
+    #[error("the deposit is {0}: nothing is to be decided")]
+    NotInReview(&'static str),
+    /// Its money is not put aside yet.
+    #[error("what was paid is still on its way to the suspense account: try again in a moment")]
+    NotPutAside,
+    /// What was paid is of another currency than the wallet.
+    #[error("what was paid is of another currency than the wallet: it can only be rejected")]
+    OtherCurrency,
+    /// Nobody said who, or why.
+    #[error("say who decides (at most 200 characters) and why (at most 2,000)")]
+    NotSigned,
+    /// It has been tried too often.
+    #[error("it has been accepted too often: find out why the ledger refuses it")]
+    TooOften,
+}
+
+/// Does it, and says how it ended: 0, 1 if it was refused, 2 if it could not be done.
+#[must_use]
+pub fn run(verb: Verb) -> ExitCode {
+    let common = match &verb {
+        Verb::Inspect(Inspect { common, .. })
+        | Verb::Review(
+            Review::List(common)
+            | Review::Accept(Decision { common, .. })
+            | Review::Reject(Decision { common, .. }),
+        ) => common,
+    };
+    if let Err(code) = chassis::check(ORIGIN, [common.logging.check(), common.config.check()]) {
+        return code;
+    }
+    let (logging, config) = (common.logging.clone(), common.config.clone());
+    let ended = chassis::within(ORIGIN, &logging, async {
+        match operate(verb, config).await {
+            Ok(Ok(text)) => say(&text, ExitCode::SUCCESS),
+            Ok(Err(refused)) => say(&format!("{refused}\n"), ExitCode::from(EXIT_REFUSED)),
+            Err(error) => {
+                tracing::error!("{error:#}");
+                ExitCode::from(EXIT_FAILED)
+            }
+        }
+    });
+    ended.unwrap_or_else(|_| ExitCode::from(EXIT_FAILED))
+}
+
+fn say(text: &str, code: ExitCode) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => code,
+        Err(_) => ExitCode::from(EXIT_FAILED),
+    }
+}
+
+async fn operate(verb: Verb, config: Config) -> anyhow::Result<Result<String, Refused>> {
+    let operator = Operator::connect(&config).await?;
+    match verb {
+        Verb::Inspect(it) => operator.inspect(&it.reference).await,
+        Verb::Review(Review::List(_)) => operator.list().await.map(Ok),
+        Verb::Review(Review::Accept(it)) => {
+            operator.accept(&it.reference, (&it.who, &it.why)).await
+        }
+        Verb::Review(Review::Reject(it)) => {
+            operator.reject(&it.reference, (&it.who, &it.why)).await
+        }
+    }
+}
+
+/// An operator at work. What is said is for people.
+#[derive(Debug)]
+pub struct Operator(Desk);
+
+impl Operator {
+    /// Connects to the service's database.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn connect(config: &Config) -> anyhow::Result<Self> {
+        let url = &config.database_url;
+        let pool = postgres::connect(url, "payments-operator", CONNECTIONS).await?;
+        Ok(Self(desk(config, pool)?))
+    }
+
+    /// The life of a deposit, a line for everything that happened.
+    ///
+    /// # Errors
+    /// When Postgres fails. That there is no such deposit is the inner error.
+    pub async fn inspect(&self, reference: &str) -> anyhow::Result<Result<String, Refused>> {
+        let pool = &self.0.pool;
+        let Some(deposit_id) = self.find(reference).await? else {
+            return Ok(Err(Refused::Unknown));
+        };
+        let Some(deposit) = deposits::load(pool, deposit_id).await? else {
+            return Ok(Err(Refused::Unknown));
+        };
+        let mut text = format!("{deposit_id} is {}\n", described(&deposit));
+        for moment in decisions::life(pool, deposit_id).await? {
+            writeln!(text, "{}  {}", Timestamp::from_datetime(moment.at), moment.what)?;
+        }
+        Ok(Ok(text))
+    }
+
+    /// Deposits and webhooks that wait for a person, a line each, oldest first.
+    ///
+    /// # Errors
+    /// When Postgres fails.
+    pub async fn list(&self) -> anyhow::Result<String> {
+        let mut text = String::new();
+        for it in decisions::waiting(&self.0.pool, LIST_MAX).await? {
+            let since = it.since.map(|at| Timestamp::from_datetime(at).to_string());
+            let paid = match (it.paid_minor, it.paid_currency) {
+                (Some(minor), Some(currency)) => {
+                    format!("{minor} {currency} paid, {}", it.suspense)
+                }
+                (_, _) => "nothing known to be paid".to_owned(),
+            };
+            let (reference, reason, since) = (it.reference, it.reason, since.unwrap_or_default());
+            let asked = format!("{} {} asked for", it.amount_minor, it.currency);
+            writeln!(text, "deposit {reference}  {reason}  {asked}, {paid}  {since}")?;
+        }
+        for it in decisions::parked(&self.0.pool, LIST_MAX).await? {
+            let (event, reason) = (it.event.unwrap_or_default(), it.reason.unwrap_or_default());
+            let (id, reference) = (it.webhook_id, it.reference.unwrap_or_default());
+            let at = Timestamp::from_datetime(it.received_at);
+            writeln!(text, "webhook {id}  {reason}  {event} {reference}  {at}")?;
+        }
+        if text.is_empty() {
+            text.push_str("nothing waits for a person\n");
+        }
+        Ok(text)
+    }
+
+    /// Has what was paid credited from the suspense account; if nothing is known to be paid, has
+    /// Paystack asked once more. `signed` is who and why.
+    ///
+    /// # Errors
+    /// When Postgres fails. What cannot be decided now is the inner error.
+    pub async fn accept(
+        &self,
+        reference: &str,
+        signed: (&str, &str),
+    ) -> anyhow::Result<Result<String, Refused>> {
+        self.decide(reference, What::Accept, signed).await
+    }
+
+    /// Says that a deposit is never credited. `signed` is who and why.
+    ///
+    /// # Errors
+    /// As [`Operator::accept`].
+    pub async fn reject(
+        &self,
+        reference: &str,
+        signed: (&str, &str),
+    ) -> anyhow::Result<Result<String, Refused>> {
+        self.decide(reference, What::Reject, signed).await
+    }
+
+    async fn find(&self, reference: &str) -> anyhow::Result<Option<DepositId>> {
+        let Ok(reference) = Reference::parse(reference) else { return Ok(None) };
+        let mut conn = self.0.pool.acquire().await.context("failed to connect")?;
+        Ok(deposits::of_reference(&mut conn, &reference).await?)
+    }
+
+    /// Takes a decision, with what follows from it, in one transaction.
+    async fn decide(
+        &self,
+        reference: &str,
+        what: What,
+        (who, why): (&str, &str),
+    ) -> anyhow::Result<Result<String, Refused>> {
+        let desk = &self.0;
+        let is_said = |text: &str, most| (1..=most).contains(&text.trim().chars().count());
+        if !is_said(who, WHO_CHARS_MAX) || !is_said(why, WHY_CHARS_MAX) {
+            return Ok(Err(Refused::NotSigned));
+        }
+        let Some(deposit_id) = self.find(reference).await? else {
+            return Ok(Err(Refused::Unknown));
+        };
+        let now = Timestamp::now();
+        let mut tx = desk.pool.begin().await.context("failed to begin")?;
+        let Some(deposit) = deposits::lock(&mut tx, deposit_id).await? else {
+            return Ok(Err(Refused::Unknown));
+        };
+        if let Some(refused) = refusal(&deposit, what) {
+            return Ok(Err(refused));
+        }
+        decisions::insert(&mut tx, deposit_id, what, (who.trim(), why.trim()), now).await?;
+        let event = match what {
+            What::Accept => Event::Accepted { until: now.plus(desk.confirm_for) },
+            What::Reject => Event::Rejected,
+        };
+        let step = desk.take(&mut tx, &deposit, event, Claim::Keep, now).await?;
+        if step.deposit.state == deposit.state {
+            return Ok(Err(Refused::TooOften));
+        }
+        tx.commit().await.context("failed to commit")?;
+        Ok(Ok(format!("{deposit_id} is {}\n", described(&step.deposit))))
+    }
+}
+
+fn described(deposit: &Deposit) -> String {
+    let aside = match deposit.suspense {
+        Suspense::Nothing | Suspense::Left => "",
+        Suspense::Owed => ", what was paid is on its way to the suspense account",
+        Suspense::Held => ", what was paid is on the suspense account",
+    };
+    let reason = match &deposit.state {
+        State::Review(reason) | State::Rejected(reason) => format!(" ({})", reason.code()),
+        State::Initiated
+        | State::Pending
+        | State::Confirming { .. }
+        | State::Paid
+        | State::Crediting
+        | State::Credited
+        | State::Failed
+        | State::Abandoned
+        | State::Expired => String::new(),
+    };
+    format!("{}{reason}{aside}", deposit.state.name())
+}
+
+/// Why it cannot be decided now, if so.
+fn refusal(deposit: &Deposit, what: What) -> Option<Refused> {
+    if !matches!(deposit.state, State::Review(_)) {
+        return Some(Refused::NotInReview(deposit.state.name()));
+    }
+    match (what, deposit.suspense) {
+        (_, Suspense::Owed) => Some(Refused::NotPutAside),
+        (What::Accept, Suspense::Held) if !deposit.is_paid_in_its_currency() => {
+            Some(Refused::OtherCurrency)
+        }
+        (What::Accept | What::Reject, Suspense::Nothing | Suspense::Held | Suspense::Left) => None,
+    }
+}
