@@ -6,6 +6,7 @@
 mod body;
 mod cors;
 mod observe;
+pub mod peer;
 mod problem;
 mod request_id;
 mod serve;

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use chassis::http::peer::Network;
 use url::Url;
 
-use crate::rate::{Network, Rate};
+use crate::rate::Rate;
 use crate::sign_in;
 
 /// Settings of the REST edge.

@@ -27,6 +27,7 @@ const BAR_CHARS: i64 = 30;
 
 /// What the ledger can do beside what every service can.
 #[derive(Debug, clap::Subcommand)]
+#[command(about = "The ledger: the only writer of money")]
 pub enum Verb {
     /// Replays all books against the rules, and ends: 0 if they balance, 1 if not, 2 if they could
     /// not be read.

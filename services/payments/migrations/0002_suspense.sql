@@ -52,13 +52,49 @@ create table payments.decisions (
     decided_at timestamptz not null,
     who text not null constraint decisions_who_said check (length(who) between 1 and 200),
     why text not null constraint decisions_why_said check (length(why) between 1 and 2000),
-    what text not null constraint decisions_known check (what in ('accept', 'reject')),
-    deposit_id uuid not null references payments.deposits (deposit_id),
+    what text not null constraint decisions_known check (what in ('accept', 'reject', 'dismiss')),
+    deposit_id uuid references payments.deposits (deposit_id),
+    webhook_id bigint references payments.webhooks (webhook_id),
     -- The transaction that did what was decided: the guard below looks for it.
-    transaction_id xid8 not null default pg_current_xact_id()
+    transaction_id xid8 not null default pg_current_xact_id(),
+    constraint decisions_about_one_thing check (
+        num_nonnulls(deposit_id, webhook_id) = 1
+        and (what = 'dismiss') = (webhook_id is not null)
+    )
 );
 
 create index decisions_by_deposit on payments.decisions (deposit_id, decision_id);
+
+-- A parked webhook that a person has seen to.
+alter table payments.webhooks
+    drop constraint webhooks_state_known,
+    drop constraint webhooks_parked_has_reason,
+    add constraint webhooks_state_known
+        check (state in ('new', 'handled', 'parked', 'dismissed')),
+    add constraint webhooks_parked_has_reason
+        check ((state in ('parked', 'dismissed')) = (reason is not null));
+
+create function payments.webhooks_keep_their_word() returns trigger language plpgsql as $$
+begin
+    if old.state in ('handled', 'dismissed') and new.state <> old.state then
+        raise exception 'webhook % is % for ever', old.webhook_id, old.state
+            using constraint = 'webhooks_settled_for_ever', errcode = 'check_violation';
+    end if;
+    if old.state = 'parked' and new.state <> 'parked'
+        and not exists (
+            select from payments.decisions d
+            where d.webhook_id = old.webhook_id and d.transaction_id = pg_current_xact_id()
+        )
+    then
+        raise exception 'webhook % waits for a person', old.webhook_id
+            using constraint = 'webhooks_parked_needs_a_person', errcode = 'check_violation';
+    end if;
+    return new;
+end
+$$;
+
+create trigger webhooks_keep_their_word before update on payments.webhooks
+    for each row execute function payments.webhooks_keep_their_word();
 
 -- Everything that happened to a deposit, in order. Never changed.
 create table payments.timeline (

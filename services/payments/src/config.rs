@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use chassis::http::peer::Network;
 use chassis::{Configure, Secret};
 use primitives::{Currency, Timestamp};
 use url::{Host, Url};
@@ -90,6 +91,25 @@ pub struct Config {
         value_parser = Timestamp::parse
     )]
     pub secret_key_previous_until: Option<Timestamp>,
+    /// Networks that webhooks may come from; any if none is named. Paystack's own are
+    /// 52.31.139.75, 52.49.173.169 and 52.214.14.220.
+    #[arg(
+        id = "paystack_webhook_sources",
+        long = "paystack-webhook-sources",
+        env = "PAYSTACK_WEBHOOK_SOURCES",
+        value_name = "NETWORKS",
+        value_delimiter = ','
+    )]
+    pub webhook_sources: Vec<Network>,
+    /// Networks whose `X-Forwarded-For` is believed: the ingress's.
+    #[arg(
+        id = "payments_trusted_proxies",
+        long = "payments-trusted-proxies",
+        env = "PAYMENTS_TRUSTED_PROXIES",
+        value_name = "NETWORKS",
+        value_delimiter = ','
+    )]
+    pub trusted_proxies: Vec<Network>,
     /// Where Paystack's API is.
     #[arg(
         id = "paystack_base_url",

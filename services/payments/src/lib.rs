@@ -191,6 +191,10 @@ fn endpoint(config: &Config, desk: &Desk) -> BoxEndpoint<'static, Response> {
     let previous = config.secret_key_previous.clone().zip(config.secret_key_previous_until);
     let intake = webhook::Intake {
         pool: desk.pool.clone(),
+        sources: webhook::Sources {
+            allowed: config.webhook_sources.clone(),
+            proxies: config.trusted_proxies.clone(),
+        },
         keys: webhook::Keys { current: config.secret_key.clone(), previous },
         bells: Arc::clone(&desk.bells),
     };

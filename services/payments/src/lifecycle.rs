@@ -225,10 +225,12 @@ impl Step {
         match self.deposit.state {
             State::Initiated => self.attempt_lost(now),
             State::Pending if has_failed => self.enter(State::Failed, late),
+            State::Abandoned | State::Expired if has_failed => self.enter(State::Failed, late),
+            State::Pending | State::Abandoned if late == When::Never => {
+                self.enter(State::Expired, late);
+            }
             State::Pending if now >= self.deposit.abandon_at => self.enter(State::Abandoned, late),
             State::Pending => self.effects.push(Effect::Look(When::After(Pace::Pending))),
-            State::Abandoned | State::Expired if has_failed => self.enter(State::Failed, late),
-            State::Abandoned if late == When::Never => self.enter(State::Expired, late),
             State::Abandoned | State::Failed | State::Expired => {
                 self.effects.push(Effect::Look(late));
             }

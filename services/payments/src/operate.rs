@@ -14,7 +14,7 @@ use primitives::{DepositId, Timestamp};
 use crate::desk::Desk;
 use crate::lifecycle::{Deposit, Event, State, Suspense};
 use crate::reference::Reference;
-use crate::store::decisions::{self, What};
+use crate::store::decisions::{self, About, What};
 use crate::store::deposits::{self, Claim};
 use crate::{Config, ORIGIN, desk};
 
@@ -31,6 +31,7 @@ const WHY_CHARS_MAX: usize = 2_000;
 
 /// What the payments service can do beside what every service can.
 #[derive(Debug, clap::Subcommand)]
+#[command(about = "Money in through Paystack: deposits from the intent to the credit")]
 pub enum Verb {
     /// Tells the life of one deposit, by any of its references.
     Inspect(Inspect),
@@ -58,6 +59,8 @@ pub enum Review {
     Accept(Decision),
     /// Says that it is never credited; what was paid stays on the suspense account.
     Reject(Decision),
+    /// Says that a parked webhook has been seen to; it changes nothing else.
+    Dismiss(Dismissal),
 }
 
 /// A decision.
@@ -65,6 +68,21 @@ pub enum Review {
 pub struct Decision {
     /// The deposit's reference.
     reference: String,
+    /// Who decides.
+    #[arg(long, value_name = "NAME")]
+    who: String,
+    /// Why; kept for ever.
+    #[arg(long, value_name = "TEXT")]
+    why: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A decision about a webhook.
+#[derive(Debug, clap::Args)]
+pub struct Dismissal {
+    /// Its number in the list.
+    webhook_id: i64,
     /// Who decides.
     #[arg(long, value_name = "NAME")]
     who: String,
@@ -90,6 +108,9 @@ pub enum Refused {
     /// There is no such deposit.
     #[error("no deposit has this reference")]
     Unknown,
+    /// There is no such webhook, or it does not wait for a person.
+    #[error("no webhook of this number waits for a person")]
+    NotParked,
     /// It does not wait for a person.
     #[error("the deposit is {0}: nothing is to be decided")]
     NotInReview(&'static str),
@@ -115,7 +136,8 @@ pub fn run(verb: Verb) -> ExitCode {
         | Verb::Review(
             Review::List(common)
             | Review::Accept(Decision { common, .. })
-            | Review::Reject(Decision { common, .. }),
+            | Review::Reject(Decision { common, .. })
+            | Review::Dismiss(Dismissal { common, .. }),
         ) => common,
     };
     if let Err(code) = chassis::check(ORIGIN, [common.logging.check(), common.config.check()]) {
@@ -152,6 +174,9 @@ async fn operate(verb: Verb, config: Config) -> anyhow::Result<Result<String, Re
         }
         Verb::Review(Review::Reject(it)) => {
             operator.reject(&it.reference, (&it.who, &it.why)).await
+        }
+        Verb::Review(Review::Dismiss(it)) => {
+            operator.dismiss(it.webhook_id, (&it.who, &it.why)).await
         }
     }
 }
@@ -230,7 +255,8 @@ impl Operator {
         reference: &str,
         signed: (&str, &str),
     ) -> anyhow::Result<Result<String, Refused>> {
-        self.decide(reference, What::Accept, signed).await
+        let until = Timestamp::now().plus(self.0.confirm_for);
+        self.decide(reference, Event::Accepted { until }, signed).await
     }
 
     /// Says that a deposit is never credited. `signed` is who and why.
@@ -242,7 +268,28 @@ impl Operator {
         reference: &str,
         signed: (&str, &str),
     ) -> anyhow::Result<Result<String, Refused>> {
-        self.decide(reference, What::Reject, signed).await
+        self.decide(reference, Event::Rejected, signed).await
+    }
+
+    /// Says that a parked webhook has been seen to. `signed` is who and why.
+    ///
+    /// # Errors
+    /// As [`Operator::accept`].
+    pub async fn dismiss(
+        &self,
+        webhook_id: i64,
+        signed: (&str, &str),
+    ) -> anyhow::Result<Result<String, Refused>> {
+        let Some(signed) = signature(signed) else { return Ok(Err(Refused::NotSigned)) };
+        let mut tx = self.0.pool.begin().await.context("failed to begin")?;
+        if !decisions::lock_parked(&mut tx, webhook_id).await? {
+            return Ok(Err(Refused::NotParked));
+        }
+        let (about, now) = (About::Webhook(webhook_id), Timestamp::now());
+        decisions::insert(&mut tx, about, What::Dismiss, signed, now).await?;
+        decisions::dismiss(&mut tx, webhook_id).await?;
+        tx.commit().await.context("failed to commit")?;
+        Ok(Ok(format!("webhook {webhook_id} is dismissed\n")))
     }
 
     async fn find(&self, reference: &str) -> anyhow::Result<Option<DepositId>> {
@@ -255,14 +302,11 @@ impl Operator {
     async fn decide(
         &self,
         reference: &str,
-        what: What,
-        (who, why): (&str, &str),
+        event: Event,
+        signed: (&str, &str),
     ) -> anyhow::Result<Result<String, Refused>> {
         let desk = &self.0;
-        let is_said = |text: &str, most| (1..=most).contains(&text.trim().chars().count());
-        if !is_said(who, WHO_CHARS_MAX) || !is_said(why, WHY_CHARS_MAX) {
-            return Ok(Err(Refused::NotSigned));
-        }
+        let Some(signed) = signature(signed) else { return Ok(Err(Refused::NotSigned)) };
         let Some(deposit_id) = self.find(reference).await? else {
             return Ok(Err(Refused::Unknown));
         };
@@ -271,14 +315,11 @@ impl Operator {
         let Some(deposit) = deposits::lock(&mut tx, deposit_id).await? else {
             return Ok(Err(Refused::Unknown));
         };
+        let what = if event == Event::Rejected { What::Reject } else { What::Accept };
         if let Some(refused) = refusal(&deposit, what) {
             return Ok(Err(refused));
         }
-        decisions::insert(&mut tx, deposit_id, what, (who.trim(), why.trim()), now).await?;
-        let event = match what {
-            What::Accept => Event::Accepted { until: now.plus(desk.confirm_for) },
-            What::Reject => Event::Rejected,
-        };
+        decisions::insert(&mut tx, About::Deposit(deposit_id), what, signed, now).await?;
         let step = desk.take(&mut tx, &deposit, event, Claim::Keep, now).await?;
         if step.deposit.state == deposit.state {
             return Ok(Err(Refused::TooOften));
@@ -309,6 +350,13 @@ fn described(deposit: &Deposit) -> String {
     format!("{}{reason}{aside}", deposit.state.name())
 }
 
+/// Who decides and why, if both are said.
+fn signature<'a>((who, why): (&'a str, &'a str)) -> Option<(&'a str, &'a str)> {
+    let (who, why) = (who.trim(), why.trim());
+    let is_said = |text: &str, most| (1..=most).contains(&text.chars().count());
+    (is_said(who, WHO_CHARS_MAX) && is_said(why, WHY_CHARS_MAX)).then_some((who, why))
+}
+
 /// Why it cannot be decided now, if so.
 fn refusal(deposit: &Deposit, what: What) -> Option<Refused> {
     if !matches!(deposit.state, State::Review(_)) {
@@ -319,6 +367,9 @@ fn refusal(deposit: &Deposit, what: What) -> Option<Refused> {
         (What::Accept, Suspense::Held) if !deposit.is_paid_in_its_currency() => {
             Some(Refused::OtherCurrency)
         }
-        (What::Accept | What::Reject, Suspense::Nothing | Suspense::Held | Suspense::Left) => None,
+        (
+            What::Accept | What::Reject | What::Dismiss,
+            Suspense::Nothing | Suspense::Held | Suspense::Left,
+        ) => None,
     }
 }

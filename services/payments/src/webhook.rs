@@ -1,5 +1,6 @@
 //! `POST /wallet/paystack/webhook`: check the signature, store the bytes, answer 200, think later.
 //!
+//! Where only some networks may bring webhooks, all others are told that there is nothing here.
 //! Nothing is read or stored before the signature over the raw bytes was good. Only 200 counts as
 //! delivered at Paystack, so everything that was stored gets 200, however odd it is; what could not be
 //! stored gets 503 and comes again.
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use chassis::Secret;
 use chassis::http::Problem;
+use chassis::http::peer::{self, Network};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{Endpoint, IntoResponse, Request, Response};
@@ -69,9 +71,27 @@ fn is_signed(key: &Secret, body: &[u8], signature: &[u8]) -> bool {
         .is_ok_and(|mac| mac.chain_update(body).verify_slice(signature).is_ok())
 }
 
+/// Who may bring a webhook, beside being able to sign it.
+#[derive(Debug, Clone)]
+pub(crate) struct Sources {
+    /// From where it may come; from anywhere if none is named.
+    pub(crate) allowed: Vec<Network>,
+    /// Whose word about where it comes from is believed.
+    pub(crate) proxies: Vec<Network>,
+}
+
+impl Sources {
+    fn allow(&self, request: &Request) -> bool {
+        self.allowed.is_empty()
+            || peer::client(request, &self.proxies)
+                .is_some_and(|it| self.allowed.iter().any(|network| network.contains(it)))
+    }
+}
+
 /// The door for webhooks.
 pub(crate) struct Intake {
     pub(crate) pool: PgPool,
+    pub(crate) sources: Sources,
     pub(crate) keys: Keys,
     pub(crate) bells: Arc<Bells>,
 }
@@ -99,6 +119,10 @@ type Turned = (&'static str, Problem);
 
 impl Intake {
     async fn take(&self, mut request: Request) -> Result<&'static str, Turned> {
+        if !self.sources.allow(&request) {
+            // To all others there is nothing here.
+            return Err(("not_allowed", Problem::from_status(StatusCode::NOT_FOUND)));
+        }
         let signature = signature(&request).ok_or_else(invalid_signature)?;
         let body = body(&mut request).await?;
         let now = Timestamp::now();

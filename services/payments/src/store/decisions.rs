@@ -13,6 +13,17 @@ pub(crate) enum What {
     Accept,
     /// Never to be credited.
     Reject,
+    /// Seen to, as far as a webhook is concerned.
+    Dismiss,
+}
+
+/// What it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum About {
+    /// A deposit.
+    Deposit(DepositId),
+    /// A webhook.
+    Webhook(i64),
 }
 
 impl What {
@@ -21,6 +32,7 @@ impl What {
         match self {
             Self::Accept => "accept",
             Self::Reject => "reject",
+            Self::Dismiss => "dismiss",
         }
     }
 }
@@ -28,23 +40,52 @@ impl What {
 /// Keeps a decision, in the transaction that does what was decided.
 pub(crate) async fn insert(
     conn: &mut PgConnection,
-    deposit_id: DepositId,
+    about: About,
     what: What,
     (who, why): (&str, &str),
     now: Timestamp,
 ) -> Result<(), Error> {
+    let (deposit_id, webhook_id) = match about {
+        About::Deposit(id) => (Some(id.uuid()), None),
+        About::Webhook(id) => (None, Some(id)),
+    };
     sqlx::query!(
-        "insert into payments.decisions (decided_at, who, why, what, deposit_id)
-         values ($1, $2, $3, $4, $5)",
+        "insert into payments.decisions (decided_at, who, why, what, deposit_id, webhook_id)
+         values ($1, $2, $3, $4, $5, $6)",
         datetime(now),
         who,
         why,
         what.code(),
-        deposit_id.uuid(),
+        deposit_id,
+        webhook_id,
     )
     .execute(conn)
     .await
     .map_err(|source| Error::Deposit { what: "keep a decision about", source })?;
+    Ok(())
+}
+
+/// Whether there is such a webhook and it waits for a person; nobody else changes that meanwhile.
+pub(crate) async fn lock_parked(conn: &mut PgConnection, webhook_id: i64) -> Result<bool, Error> {
+    let state = sqlx::query_scalar!(
+        "select state from payments.webhooks where webhook_id = $1 for update",
+        webhook_id,
+    )
+    .fetch_optional(conn)
+    .await
+    .map_err(|source| Error::Webhook { what: "lock", source })?;
+    Ok(state.as_deref() == Some("parked"))
+}
+
+/// A parked webhook has been seen to.
+pub(crate) async fn dismiss(conn: &mut PgConnection, webhook_id: i64) -> Result<(), Error> {
+    sqlx::query!(
+        "update payments.webhooks set state = 'dismissed' where webhook_id = $1",
+        webhook_id,
+    )
+    .execute(conn)
+    .await
+    .map_err(|source| Error::Webhook { what: "dismiss", source })?;
     Ok(())
 }
 
@@ -157,8 +198,18 @@ pub(crate) async fn life(pool: &PgPool, deposit_id: DepositId) -> Result<Vec<Mom
                where deposit_id = $1
                   or reference in (select reference from payments.attempts where deposit_id = $1)
                union all
-               select decided_at, 3, decision_id, who || ' decided to ' || what || ': ' || why
-               from payments.decisions where deposit_id = $1
+               select decided_at, 3, decision_id, who || ' decided to ' || what
+                          || coalesce(' webhook ' || webhook_id, '') || ': ' || why
+               from payments.decisions
+               where deposit_id = $1
+                  or webhook_id in (
+                      select webhook_id
+                      from payments.webhooks
+                      where deposit_id = $1
+                         or reference in (
+                             select reference from payments.attempts where deposit_id = $1
+                         )
+                  )
            ) life
            order by at, source, n"#,
         deposit_id.uuid(),

@@ -1,16 +1,17 @@
 //! What an operator sees and decides, and what comes of it in the books.
 
 use payments::operate::{Operator, Refused};
-use primitives::System;
+use primitives::{AccountId, System};
 use sandbox::paystack::model::{Attempt, Outcome};
+use testkit::eventually;
 
 use crate::store;
-use crate::world::World;
+use crate::world::{BOUND, World};
 
 const SIGNED: (&str, &str) = ("ada@example.com", "the customer called, ticket 7");
 
 /// A deposit of 50 naira of which 49.99 were paid, in review and put aside.
-async fn too_little() -> (World, primitives::AccountId, String) {
+async fn too_little() -> (World, AccountId, String) {
     let world = World::started().await;
     let (account_id, started) = world.checkout().await;
     let attempt = Attempt { other_amount: Some(4_999), ..Attempt::new(Outcome::Success) };
@@ -50,6 +51,31 @@ async fn what_a_person_accepts_is_credited_as_it_was_paid_and_once() {
 }
 
 #[tokio::test]
+async fn a_parked_webhook_waits_until_a_person_has_seen_to_it() {
+    let (world, _, reference) = too_little().await;
+    let operator = Operator::connect(&world.config).await.unwrap();
+    let by_hand = "update payments.webhooks set state = 'dismissed'";
+    let refused = store::refused_by(world.pool(), by_hand).await;
+    assert_eq!(refused.as_deref(), Some("webhooks_parked_needs_a_person"));
+    assert_eq!(operator.dismiss(1, ("", "")).await.unwrap(), Err(Refused::NotSigned));
+    assert_eq!(operator.dismiss(99, SIGNED).await.unwrap(), Err(Refused::NotParked));
+    operator.dismiss(1, SIGNED).await.unwrap().unwrap();
+    assert_eq!(operator.dismiss(1, SIGNED).await.unwrap(), Err(Refused::NotParked));
+    assert!(!operator.list().await.unwrap().contains("webhook"));
+    // Told once more, it is still the same fact.
+    assert!(world.sandbox.resend(&reference));
+    eventually("it is told again", BOUND, async || {
+        let [it] = store::webhooks(world.pool()).await.try_into().unwrap();
+        let is_told = it.state == "dismissed" && it.n_received == 2;
+        if is_told { Ok(()) } else { Err(format!("{it:?}")) }
+    })
+    .await;
+    let life = operator.inspect(&reference).await.unwrap().unwrap();
+    assert!(life.contains("decided to dismiss webhook 1"), "{life}");
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn what_a_person_rejects_stays_on_the_suspense_account_for_ever() {
     let (world, account_id, reference) = too_little().await;
     let operator = Operator::connect(&world.config).await.unwrap();
@@ -78,7 +104,7 @@ async fn a_wallet_that_was_frozen_is_credited_when_a_person_says_so_again() {
     let operator = Operator::connect(&world.config).await.unwrap();
     // Still frozen: the ledger says no once more, and the money stays where it is.
     operator.accept(&started.reference, SIGNED).await.unwrap().unwrap();
-    testkit::eventually("the second no", crate::world::BOUND, async || {
+    eventually("the second no", BOUND, async || {
         let [it] = store::deposits(world.pool()).await.try_into().unwrap();
         let is_back = it.state == "review" && it.n_accepted == 1;
         if is_back { Ok(()) } else { Err(format!("{it:?}")) }

@@ -310,3 +310,31 @@ async fn what_cannot_be_stored_is_asked_for_again() {
     assert_eq!(world.ledger.balance(account_id), 5_000);
     world.finish().await;
 }
+
+#[tokio::test]
+async fn webhooks_come_from_the_networks_that_may_bring_them_and_a_trusted_proxy_says_so() {
+    let mut world = World::new().await;
+    world.config.webhook_sources = vec!["52.31.139.75".parse().unwrap()];
+    world.config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    world.start().await;
+    let (account_id, started) = world.checkout().await;
+    world.sandbox.set_webhook_url(None);
+    world.pay(&started.reference);
+    let body = charge(&started.reference).to_string();
+    let signature = paystack_signature(KEY, body.as_bytes());
+    let told = async |forwarded: &'static str| {
+        let client = Client::new(world.origin());
+        let call = client.post(payments::WEBHOOK_PATH).header("x-paystack-signature", &signature);
+        let call = call.header("x-forwarded-for", forwarded).body("application/json", body.clone());
+        call.send().await.status
+    };
+    // The proxy itself, somebody else, and somebody else who claims to speak for Paystack.
+    for other in ["", "203.0.113.9", "52.31.139.75, 203.0.113.9"] {
+        assert_eq!(told(other).await, 404, "{other}");
+    }
+    assert!(store::webhooks(world.pool()).await.is_empty());
+    assert_eq!(told("203.0.113.9, 52.31.139.75").await, 200);
+    world.until("credited").await;
+    assert_eq!(world.ledger.balance(account_id), 5_000);
+    world.finish().await;
+}
