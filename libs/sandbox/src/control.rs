@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::Shared;
 use crate::faults::Plan;
 use crate::paystack;
+use crate::paystack::model::{Category, Claim, RefundStatus, Undisputable, Verdict};
 
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
@@ -33,6 +34,29 @@ struct Advance {
 #[serde(deny_unknown_fields)]
 struct Named {
     reference: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Moved {
+    id: u64,
+    status: RefundStatus,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raised {
+    reference: String,
+    amount: Option<u64>,
+    category: Option<Category>,
+    due_seconds: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Decided {
+    id: u64,
+    verdict: Verdict,
 }
 
 /// Answers everything below `/control`.
@@ -69,8 +93,11 @@ pub(crate) async fn control(shared: &Shared, mut request: Request, path: &[Strin
             named(&body, |name| paystack::resend(shared, name))
         }
         (Method::POST, ["transactions", "reverse"]) => {
-            named(&body, |name| shared.paystack.reverse(name))
+            let reverse =
+                |name: &str| shared.at_once(|model, now| model.reverse(name, now).is_some());
+            named(&body, reverse)
         }
+        (method, ["refunds" | "disputes" | "settle", ..]) => claims(shared, &method, &path, &body),
         (Method::POST, ["google", "rotate"]) => match shared.google.rotate() {
             Ok(()) => answer(200, &json!({ "done": true })),
             Err(error) => answer(500, &json!({ "error": error.to_string() })),
@@ -79,8 +106,71 @@ pub(crate) async fn control(shared: &Shared, mut request: Request, path: &[Strin
             shared.reset();
             answer(200, &json!({ "done": true }))
         }
-        _ => answer(404, &json!({ "error": "no such control; the sandbox's README lists them" })),
+        _ => unknown(),
     }
+}
+
+/// What is about money on its way back.
+fn claims(shared: &Shared, method: &Method, path: &[&str], body: &[u8]) -> Response {
+    match (method, path) {
+        (&Method::GET, ["refunds"]) => {
+            let all: Vec<_> = shared.at_once(|model, _| model.refunds().rev().cloned().collect());
+            answer(200, &json!({ "refunds": all }))
+        }
+        (&Method::GET, ["disputes"]) => {
+            let all: Vec<_> = shared.at_once(|model, _| model.disputes().rev().cloned().collect());
+            answer(200, &json!({ "disputes": all }))
+        }
+        (&Method::POST, ["refunds", "status"]) => match serde_json::from_slice::<Moved>(body) {
+            Ok(Moved { id, status }) => {
+                let moved = shared.at_once(|model, now| model.set_refund(id, status, now).cloned());
+                let refusal = "no refund with this id can become that";
+                found(moved.map(|refund| json!({ "refund": refund })), refusal)
+            }
+            Err(error) => not_understood(&error),
+        },
+        (&Method::POST, ["disputes"]) => match serde_json::from_slice::<Raised>(body) {
+            Ok(raised) => raise(shared, raised),
+            Err(error) => not_understood(&error),
+        },
+        (&Method::POST, ["disputes", "decide"]) => match serde_json::from_slice::<Decided>(body) {
+            Ok(Decided { id, verdict }) => {
+                let decided = shared.at_once(|model, now| model.decide(id, verdict, now));
+                let refusal = "no dispute with this id waits for the bank";
+                found(decided.then(|| json!({ "done": true })), refusal)
+            }
+            Err(error) => not_understood(&error),
+        },
+        (&Method::POST, ["settle"]) => {
+            shared.at_once(|model, _| model.settle());
+            answer(200, &json!({ "done": true }))
+        }
+        _ => unknown(),
+    }
+}
+
+fn raise(shared: &Shared, raised: Raised) -> Response {
+    let default = Claim::default();
+    let claim = Claim {
+        amount: raised.amount,
+        category: raised.category.unwrap_or(default.category),
+        due: raised.due_seconds.map_or(default.due, Duration::from_secs),
+    };
+    match shared.at_once(|model, now| model.raise(&raised.reference, claim, now).cloned()) {
+        Ok(dispute) => answer(200, &json!({ "dispute": dispute })),
+        Err(Undisputable::Unpaid) => found(None, "no paid transaction has this reference"),
+        Err(Undisputable::Amount) => {
+            answer(409, &json!({ "error": "less than that remains of the payment" }))
+        }
+    }
+}
+
+fn found(body: Option<Value>, refusal: &str) -> Response {
+    body.map_or_else(|| answer(404, &json!({ "error": refusal })), |body| answer(200, &body))
+}
+
+fn unknown() -> Response {
+    answer(404, &json!({ "error": "no such control; the sandbox's README lists them" }))
 }
 
 fn answer(status: u16, body: &Value) -> Response {
@@ -121,8 +211,8 @@ fn faults(shared: &Shared) -> Value {
 }
 
 fn transactions(shared: &Shared) -> Value {
-    shared.paystack.read(|model| {
+    shared.at_once(|model, _| {
         let all: Vec<_> = model.transactions().rev().collect();
-        json!({ "transactions": all, "collected": model.collected() })
+        json!({ "transactions": all, "collected": model.collected(), "totals": model.totals() })
     })
 }

@@ -1,7 +1,9 @@
 //! What goes wrong on request: the next so many times, or by chance drawn from a seed.
 //!
-//! The same seed and the same order of calls give the same faults.
+//! Each kind of fault has a row of chances of its own, which follows from the seed alone: the same
+//! seed and the same number of occasions give the same faults, whatever happens in between.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -12,7 +14,7 @@ use serde::{Deserialize, Serialize};
 const DELAY_MS: u64 = 5_000;
 
 /// One way of going wrong. `…_after` and `…_cut_off` happen after the effect took place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// The webhook is never sent.
@@ -49,6 +51,32 @@ pub enum Fault {
     VerifySlow,
     /// Verify breaks the connection.
     VerifyCutOff,
+    /// A call to make or retry a refund answers 500 and does nothing.
+    RefundError,
+    /// A call to make or retry a refund answers 500 although it was done.
+    RefundErrorAfter,
+    /// A call to make or retry a refund is answered after the delay.
+    RefundSlow,
+    /// A call to make or retry a refund is carried out and the connection breaks.
+    RefundCutOff,
+    /// A new refund will fail in the end.
+    RefundFails,
+    /// A new refund will need the customer's bank account.
+    RefundNeedsAttention,
+    /// A call that answers a dispute answers 500 and does nothing.
+    DisputeError,
+    /// A call that answers a dispute answers 500 although it was done.
+    DisputeErrorAfter,
+    /// A call that answers a dispute is answered after the delay.
+    DisputeSlow,
+    /// A call that answers a dispute is carried out and the connection breaks.
+    DisputeCutOff,
+    /// Any other call answers 500.
+    ReadError,
+    /// Any other call is answered after the delay.
+    ReadSlow,
+    /// Any other call breaks the connection.
+    ReadCutOff,
     /// Google's token endpoint answers 503.
     TokenError,
     /// Google's token endpoint answers after the delay.
@@ -101,6 +129,39 @@ impl Plan {
     }
 }
 
+/// Everything that can befall calls and webhooks without anybody lying.
+const WEATHER: [Fault; 22] = [
+    Fault::WebhookLost,
+    Fault::WebhookLate,
+    Fault::WebhookTwice,
+    Fault::WebhookReordered,
+    Fault::InitializeError,
+    Fault::InitializeErrorAfter,
+    Fault::InitializeSlow,
+    Fault::InitializeCutOff,
+    Fault::VerifyError,
+    Fault::VerifySlow,
+    Fault::VerifyCutOff,
+    Fault::RefundError,
+    Fault::RefundErrorAfter,
+    Fault::RefundSlow,
+    Fault::RefundCutOff,
+    Fault::DisputeError,
+    Fault::DisputeErrorAfter,
+    Fault::DisputeSlow,
+    Fault::DisputeCutOff,
+    Fault::ReadError,
+    Fault::ReadSlow,
+    Fault::ReadCutOff,
+];
+
+/// Bad weather: every call and every webhook goes wrong in each of its ways with this chance.
+/// Nothing is untrue, no payment differs and no refund fails: whoever asks again finds out.
+#[must_use]
+pub fn weather(rate: f64, delay_ms: u64) -> Vec<Plan> {
+    WEATHER.map(|fault| Plan::chance(fault, rate).delayed(delay_ms)).into()
+}
+
 /// What struck, of the faults that were possible at one place.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Struck(Vec<(Fault, Duration)>);
@@ -115,16 +176,18 @@ impl Struck {
     }
 }
 
-/// The plans in force, and the chance they are drawn with.
+/// The plans in force, and the chances they are drawn with.
 #[derive(Debug)]
 pub(crate) struct Faults {
-    random: StdRng,
+    seed: u64,
+    /// Occasions of each kind so far.
+    occasions: BTreeMap<Fault, u64>,
     plans: Vec<Plan>,
 }
 
 impl Faults {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { random: StdRng::seed_from_u64(seed), plans: Vec::new() }
+    pub(crate) fn new(seed: u64, plans: Vec<Plan>) -> Self {
+        Self { seed, occasions: BTreeMap::new(), plans }
     }
 
     pub(crate) fn add(&mut self, plan: Plan) {
@@ -142,12 +205,20 @@ impl Faults {
     /// Draws which of the faults possible here strike this time.
     pub(crate) fn draw(&mut self, possible: &[Fault]) -> Struck {
         let mut struck = Vec::new();
+        let mut chances: BTreeMap<Fault, StdRng> = BTreeMap::new();
         for plan in &mut self.plans {
             if !possible.contains(&plan.fault) || struck.iter().any(|(it, _)| *it == plan.fault) {
                 continue;
             }
-            if !plan.probability.is_none_or(|chance| self.random.random_bool(chance)) {
-                continue;
+            if let Some(chance) = plan.probability {
+                let random = chances.entry(plan.fault).or_insert_with(|| {
+                    let n = self.occasions.entry(plan.fault).or_default();
+                    *n += 1;
+                    chance_of(self.seed, plan.fault, *n)
+                });
+                if !random.random_bool(chance) {
+                    continue;
+                }
             }
             struck.push((plan.fault, Duration::from_millis(plan.delay_ms.unwrap_or(DELAY_MS))));
             plan.count = match (plan.count, plan.probability) {
@@ -161,6 +232,13 @@ impl Faults {
     }
 }
 
+/// The chance of the nth occasion of one kind.
+fn chance_of(seed: u64, fault: Fault, n: u64) -> StdRng {
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::digest(format!("{seed} {fault:?} {n}"));
+    StdRng::from_seed(digest.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_counted_fault_strikes_so_often_and_elsewhere_never() {
-        let mut faults = Faults::new(1);
+        let mut faults = Faults::new(1, Vec::new());
         faults.add(Plan::next(Fault::WebhookLost, 2));
         assert_eq!(faults.draw(&[Fault::VerifySlow]), Struck::default());
         let struck: Vec<bool> =
@@ -180,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_bare_fault_strikes_once() {
-        let mut faults = Faults::new(1);
+        let mut faults = Faults::new(1, Vec::new());
         faults.add(serde_json::from_str(r#"{"fault":"webhook_late","delay_ms":7}"#).unwrap());
         let late = |struck: Struck| struck.delay(Fault::WebhookLate);
         assert_eq!(late(faults.draw(&[Fault::WebhookLate])), Some(Duration::from_millis(7)));
@@ -190,7 +268,7 @@ mod tests {
     #[test]
     fn the_same_seed_draws_the_same_faults() {
         let draw = |seed| {
-            let mut faults = Faults::new(seed);
+            let mut faults = Faults::new(seed, Vec::new());
             faults.add(Plan::chance(Fault::WebhookLost, 0.3));
             faults.add(Plan::chance(Fault::WebhookTwice, 0.5));
             (0..200).map(|_| faults.draw(&BOTH)).collect::<Vec<_>>()
@@ -199,6 +277,22 @@ mod tests {
         assert_ne!(draw(7), draw(8));
         let lost = draw(7).iter().filter(|struck| struck.has(Fault::WebhookLost)).count();
         assert!((30..90).contains(&lost), "{lost} of 200 at 0.3");
+    }
+
+    #[test]
+    fn what_else_happens_does_not_change_the_chances_of_a_fault() {
+        let draw = |busy: bool| {
+            let mut faults = Faults::new(7, weather(0.4, 1));
+            let mut lost = Vec::new();
+            for n in 0..100 {
+                if busy && n % 3 == 0 {
+                    faults.draw(&[Fault::VerifyError, Fault::RefundSlow]);
+                }
+                lost.push(faults.draw(&BOTH));
+            }
+            lost
+        };
+        assert_eq!(draw(false), draw(true));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use anyhow::Context as _;
 use poem::http::StatusCode;
 use poem::listener::TcpAcceptor;
 use poem::{Endpoint, Request, Response};
+use primitives::Timestamp;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,10 @@ use google::model::{Client, Person};
 use paystack::Record;
 use paystack::deliver::{self, Outbox};
 use paystack::journal::Journal;
-use paystack::model::{Attempt, Model, Settings, Transaction, Unpayable};
+use paystack::model::{
+    Attempt, Claim, Dispute, Model, Refund, RefundStatus, Settings, Totals, Transaction,
+    Undisputable, Unpayable, Verdict,
+};
 
 /// How long requests in hand may take when the sandbox is told to stop.
 const STOP_WAIT: Duration = Duration::from_secs(2);
@@ -51,12 +55,26 @@ pub struct Config {
     pub currencies: Vec<String>,
     /// Calls a minute for every scope; by default Paystack's own limits for live keys.
     pub calls_per_minute: Option<u32>,
+    /// Whether a test key has a test key's limit: 100 calls a minute for everything together.
+    pub strict_limits: bool,
+    /// Whether Paystack's fees are added to what the customer pays.
+    pub fees_on_customer: bool,
+    /// Whether a refund is refused when there is less in the balance.
+    pub refunds_need_balance: bool,
+    /// How long a refund is `pending`.
+    pub refund_pending: Duration,
+    /// How long a refund is `processing`.
+    pub refund_processing: Duration,
     /// The application that may let people sign in.
     pub google: Client,
     /// File that keeps transactions over a restart; none: they live as long as the sandbox.
     pub journal: Option<PathBuf>,
-    /// What faults and made-up codes are drawn from.
+    /// What made-up codes are drawn from, and faults.
     pub seed: u64,
+    /// What faults are drawn from instead.
+    pub faults_seed: Option<u64>,
+    /// What goes wrong from the start, and again after a reset.
+    pub faults: Vec<Plan>,
 }
 
 impl Default for Config {
@@ -69,6 +87,11 @@ impl Default for Config {
             merchant: "Fast Wallet".to_owned(),
             currencies: ["NGN", "USD", "GHS", "ZAR", "KES", "XOF"].map(str::to_owned).to_vec(),
             calls_per_minute: None,
+            strict_limits: false,
+            fees_on_customer: false,
+            refunds_need_balance: false,
+            refund_pending: Duration::from_millis(500),
+            refund_processing: Duration::from_secs(1),
             google: Client {
                 id: "sandbox.apps.googleusercontent.com".to_owned(),
                 secret: "sandbox-client-secret".to_owned(),
@@ -76,7 +99,19 @@ impl Default for Config {
             },
             journal: None,
             seed: 0,
+            faults_seed: None,
+            faults: Vec::new(),
         }
+    }
+}
+
+impl Config {
+    fn domain(&self) -> &'static str {
+        if self.secret_key.starts_with("sk_live_") { "live" } else { "test" }
+    }
+
+    fn faults(&self) -> Faults {
+        Faults::new(self.faults_seed.unwrap_or(self.seed), self.faults.clone())
     }
 }
 
@@ -96,15 +131,23 @@ impl Shared {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn domain(&self) -> &'static str {
+        self.config.domain()
+    }
+
     fn draw(&self, possible: &[Fault]) -> Struck {
         self.faults().draw(possible)
+    }
+
+    fn at_once<T>(&self, act: impl FnOnce(&mut Model, Timestamp) -> T) -> T {
+        self.paystack.at_once(self, act)
     }
 
     fn reset(&self) {
         self.paystack.reset();
         self.google.reset();
         self.outbox.forget();
-        *self.faults() = Faults::new(self.config.seed);
+        *self.faults() = self.config.faults();
     }
 }
 
@@ -129,10 +172,15 @@ pub async fn start(listener: TcpListener, config: Config) -> anyhow::Result<Sand
     let public_url = config.public_url.as_deref().map(|url| url.trim_end_matches('/').to_owned());
     let public_url = public_url.unwrap_or_else(|| url.clone());
     let settings = Settings {
-        domain: if config.secret_key.starts_with("sk_live_") { "live" } else { "test" },
+        domain: config.domain(),
         public_url: public_url.clone(),
         currencies: config.currencies.clone(),
         calls_per_minute: config.calls_per_minute,
+        strict_limits: config.strict_limits,
+        fees_on_customer: config.fees_on_customer,
+        refunds_need_balance: config.refunds_need_balance,
+        refund_pending: config.refund_pending,
+        refund_processing: config.refund_processing,
     };
     let (journal, known) = match &config.journal {
         Some(path) => Journal::open(path).map(|(journal, known)| (Some(journal), known))?,
@@ -143,7 +191,7 @@ pub async fn start(listener: TcpListener, config: Config) -> anyhow::Result<Sand
         Outbox::new(config.secret_key.clone(), config.webhook_url.clone(), Arc::clone(&clock));
     let shared = Arc::new(Shared {
         clock,
-        faults: Mutex::new(Faults::new(config.seed)),
+        faults: Mutex::new(config.faults()),
         outbox: Arc::new(outbox),
         paystack: paystack::State::new(Model::new(settings, config.seed), journal, known),
         google: google::State::new(&public_url, config.google.clone())?,
@@ -160,6 +208,7 @@ pub async fn start(listener: TcpListener, config: Config) -> anyhow::Result<Sand
         Ok(())
     });
     tasks.spawn(deliver::run(Arc::clone(&shared.outbox), queue));
+    tasks.spawn(paystack::run(Arc::clone(&shared)));
     Ok(Sandbox { shared, url, shutdown, tasks })
 }
 
@@ -212,28 +261,80 @@ impl Sandbox {
         self.shared.outbox.send_raw(body, signature);
     }
 
-    /// Gives a payment back: `reversed`; false if there was none.
+    /// Gives what remains of a payment back at once: `reversed`, and no webhook says so. False if
+    /// there was none.
     pub fn reverse(&self, name: &str) -> bool {
-        self.shared.paystack.reverse(name)
+        self.at_once(|model, now| model.reverse(name, now).is_some())
+    }
+
+    /// Every refund, oldest first.
+    #[must_use]
+    pub fn refunds(&self) -> Vec<Refund> {
+        self.at_once(|model, _| model.refunds().cloned().collect())
+    }
+
+    /// Lets the processor decide: the refund's next status, at once. None if it cannot become that.
+    pub fn set_refund(&self, id: u64, next: RefundStatus) -> Option<Refund> {
+        self.at_once(|model, now| model.set_refund(id, next, now).cloned())
+    }
+
+    /// The customer's bank contests a payment. `name` is a reference or an access code.
+    ///
+    /// # Errors
+    /// There is nothing to contest.
+    pub fn raise_dispute(&self, name: &str, claim: Claim) -> Result<Dispute, Undisputable> {
+        self.at_once(|model, now| model.raise(name, claim, now).cloned())
+    }
+
+    /// The bank decides about a claim that the merchant declined; false if none such waits for it.
+    pub fn decide_dispute(&self, id: u64, verdict: Verdict) -> bool {
+        self.at_once(|model, now| model.decide(id, verdict, now))
+    }
+
+    /// Every dispute, oldest first.
+    #[must_use]
+    pub fn disputes(&self) -> Vec<Dispute> {
+        self.at_once(|model, _| model.disputes().cloned().collect())
+    }
+
+    /// How many bytes came to the address that was made for this file.
+    #[must_use]
+    pub fn uploaded(&self, file: &str) -> Option<usize> {
+        self.at_once(|model, _| model.uploaded(file))
+    }
+
+    /// Pays the whole balance out to the merchant's bank: what refunds cannot be paid from.
+    pub fn settle(&self) {
+        self.at_once(|model, _| model.settle());
     }
 
     /// One transaction by its reference or its access code.
     #[must_use]
     pub fn transaction(&self, name: &str) -> Option<Transaction> {
-        self.shared.paystack.read(|model| model.find(name).cloned())
+        self.at_once(|model, _| model.find(name).cloned())
     }
 
     /// Every transaction, oldest first.
     #[must_use]
     pub fn transactions(&self) -> Vec<Transaction> {
-        self.shared.paystack.read(|model| model.transactions().cloned().collect())
+        self.at_once(|model, _| model.transactions().cloned().collect())
+    }
+
+    /// Per currency what was collected, refunded and lost to disputes, and what is owed.
+    #[must_use]
+    pub fn totals(&self) -> BTreeMap<String, Totals> {
+        self.at_once(|model, _| model.totals())
     }
 
     /// What was paid and not given back, per currency, in minor units: what the ledger's clearing
-    /// account must come to.
+    /// account must come to. The same as [`Totals::owed`].
     #[must_use]
     pub fn collected(&self) -> BTreeMap<String, u64> {
-        self.shared.paystack.read(Model::collected)
+        self.at_once(|model, _| model.collected())
+    }
+
+    fn at_once<T>(&self, act: impl FnOnce(&mut Model, Timestamp) -> T) -> T {
+        self.shared.at_once(act)
     }
 
     /// What became of the webhooks, oldest first.
@@ -313,6 +414,7 @@ impl Endpoint for Front {
             ["paystack", ..] => paystack::api(shared, request, rest(&path)).await,
             ["google", ..] => google::provider(shared, request, rest(&path)).await,
             ["control", ..] => control::control(shared, request, rest(&path)).await,
+            ["uploads", _, file] => paystack::upload(shared, request, file).await,
             ["checkout", access_code] => paystack::checkout(shared, request, access_code).await,
             [""] => page::says(
                 StatusCode::OK,

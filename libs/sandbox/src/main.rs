@@ -5,9 +5,11 @@ mod prepare;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use sandbox::faults::{self, Plan};
 use sandbox::google::model::Client;
 use sandbox::servers::{Nats, Postgres};
 use tokio::signal::unix::{SignalKind, signal};
@@ -77,16 +79,59 @@ struct Serve {
     /// Calls a minute for every scope; by default Paystack's limits for live keys.
     #[arg(long, env = "SANDBOX_CALLS_PER_MINUTE")]
     calls_per_minute: Option<u32>,
+    /// A test key has a test key's limit: 100 calls a minute for everything together.
+    #[arg(long, env = "SANDBOX_STRICT_LIMITS")]
+    strict_limits: bool,
+    /// Adds Paystack's fees to what the customer pays.
+    #[arg(long, env = "SANDBOX_FEES_ON_CUSTOMER")]
+    fees_on_customer: bool,
+    /// Refuses refunds that the balance does not cover.
+    #[arg(long, env = "SANDBOX_REFUNDS_NEED_BALANCE")]
+    refunds_need_balance: bool,
+    /// How long a refund is `pending`.
+    #[arg(long, env = "SANDBOX_REFUND_PENDING_MS", default_value_t = 500)]
+    refund_pending_ms: u64,
+    /// How long a refund is `processing`.
+    #[arg(long, env = "SANDBOX_REFUND_PROCESSING_MS", default_value_t = 1_000)]
+    refund_processing_ms: u64,
     /// File that keeps transactions over a restart.
     #[arg(long, env = "SANDBOX_JOURNAL")]
     journal: Option<PathBuf>,
-    /// What faults and made-up codes are drawn from.
+    /// What made-up codes are drawn from, and faults.
     #[arg(long, env = "SEED", default_value_t = 0)]
     seed: u64,
+    /// What faults are drawn from instead.
+    #[arg(long, env = "SANDBOX_FAULTS_SEED")]
+    faults_seed: Option<u64>,
+    /// Bad weather: each call and each webhook goes wrong in each of its ways with this chance.
+    #[arg(long, env = "SANDBOX_FAULTS_RATE", default_value_t = 0.0)]
+    faults_rate: f64,
+    /// How long slow calls and late webhooks take in bad weather.
+    #[arg(long, env = "SANDBOX_FAULTS_DELAY_MS", default_value_t = 5_000)]
+    faults_delay_ms: u64,
+    /// File with a list of faults, as `/control/faults` takes them; they count from the start.
+    #[arg(long, env = "SANDBOX_FAULTS_PLAN")]
+    faults_plan: Option<PathBuf>,
 }
 
 impl Serve {
-    fn config(self) -> sandbox::Config {
+    fn faults(&self) -> anyhow::Result<Vec<Plan>> {
+        let mut plans = Vec::new();
+        if self.faults_rate != 0.0 {
+            plans = faults::weather(self.faults_rate, self.faults_delay_ms);
+        }
+        if let Some(path) = &self.faults_plan {
+            let text = std::fs::read(path);
+            let text = text.with_context(|| format!("failed to read {}", path.display()))?;
+            let more: Vec<Plan> = serde_json::from_slice(&text)
+                .with_context(|| format!("{} is no list of faults", path.display()))?;
+            plans.extend(more);
+        }
+        anyhow::ensure!(plans.iter().all(Plan::is_sane), "a chance is from 0 to 1");
+        Ok(plans)
+    }
+
+    fn config(self, faults: Vec<Plan>) -> sandbox::Config {
         let default = sandbox::Config::default();
         let google = Client {
             id: self.google_client_id.unwrap_or(default.google.id),
@@ -100,8 +145,15 @@ impl Serve {
             callback_url: self.callback_url,
             google,
             calls_per_minute: self.calls_per_minute,
+            strict_limits: self.strict_limits,
+            fees_on_customer: self.fees_on_customer,
+            refunds_need_balance: self.refunds_need_balance,
+            refund_pending: Duration::from_millis(self.refund_pending_ms),
+            refund_processing: Duration::from_millis(self.refund_processing_ms),
             journal: self.journal,
             seed: self.seed,
+            faults_seed: self.faults_seed,
+            faults,
             merchant: default.merchant,
             currencies: default.currencies,
         }
@@ -135,7 +187,8 @@ async fn serve(args: Serve) -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::bind(address).await;
     let listener =
         listener.with_context(|| format!("{}:{} cannot be listened on", args.host, args.port))?;
-    let mut sandbox = sandbox::start(listener, args.config()).await?;
+    let faults = args.faults()?;
+    let mut sandbox = sandbox::start(listener, args.config(faults)).await?;
     let (paystack, google) = (sandbox.paystack_base_url(), sandbox.google_issuer());
     writeln!(std::io::stdout(), "PAYSTACK_BASE_URL={paystack}\nGOOGLE_ISSUER={google}")?;
     tokio::select! {
@@ -172,10 +225,36 @@ async fn told_to_stop() -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::*;
 
     #[test]
     fn the_arguments_fit_together() {
-        super::Args::command().debug_assert();
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn faults_come_from_a_rate_and_from_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("plan.json");
+        std::fs::write(&file, r#"[{"fault":"webhook_lost","count":2}]"#).unwrap();
+        let read = |args: &[&str]| {
+            let args = ["sandbox", "serve", "--secret-key", "k"].iter().chain(args);
+            match Args::parse_from(args).command {
+                Command::Serve(serve) => serve.faults().map(|plans| plans.len()),
+                Command::Prepare { .. } | Command::Servers { .. } => Ok(0),
+            }
+        };
+        let file = file.to_str().unwrap();
+        assert_eq!(read(&[]).unwrap(), 0);
+        assert_eq!(read(&["--faults-plan", file]).unwrap(), 1);
+        assert_eq!(
+            read(&["--faults-rate", "0.1", "--faults-plan", file]).unwrap(),
+            1 + faults::weather(0.1, 0).len()
+        );
+        for bad in [["--faults-rate", "1.5"], ["--faults-plan", "/nowhere"]] {
+            assert!(read(&bad).is_err(), "{bad:?}");
+        }
     }
 }

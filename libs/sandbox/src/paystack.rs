@@ -3,28 +3,37 @@
 mod answers;
 mod checkout;
 pub(crate) mod deliver;
+mod history;
 pub(crate) mod journal;
 pub mod model;
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use poem::http::{Method, StatusCode};
 use poem::{Body, Request, Response};
+use primitives::Timestamp;
+use serde_json::Value;
+use tokio::sync::Notify;
 
 pub use answers::Answer;
-pub use deliver::Record;
+pub use deliver::{Progress, Record};
 
 use crate::Shared;
 use crate::faults::{Fault, Struck};
 use deliver::{other_amount, other_currency};
 use journal::Journal;
-use model::{Attempt, Call, Event, Model, Rate, Transaction, Unpayable};
+use model::{
+    Attempt, Call, Effects, Kept, Model, NoUpload, Outcome, Parameters, Rate, RefundStatus, Scope,
+    Transaction, Unpayable,
+};
 
 /// Larger than any body a client sends.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Larger than any evidence.
+const UPLOAD_BYTES_MAX: usize = 16 * 1024 * 1024;
 const ON_PAY: [Fault; 2] = [Fault::PaidOtherAmount, Fault::PaidOtherCurrency];
+const ON_REFUND: [Fault; 2] = [Fault::RefundFails, Fault::RefundNeedsAttention];
 const ON_WEBHOOK: [Fault; 8] = [
     Fault::WebhookLost,
     Fault::WebhookLate,
@@ -35,35 +44,107 @@ const ON_WEBHOOK: [Fault; 8] = [
     Fault::WebhookWrongSignature,
     Fault::WebhookWrongReference,
 ];
-const ON_INITIALIZE: [Fault; 4] = [
-    Fault::InitializeError,
-    Fault::InitializeErrorAfter,
-    Fault::InitializeSlow,
-    Fault::InitializeCutOff,
-];
-const ON_VERIFY: [Fault; 3] = [Fault::VerifyError, Fault::VerifySlow, Fault::VerifyCutOff];
+
+/// The ways in which a call goes wrong.
+struct Ways {
+    error: Fault,
+    slow: Fault,
+    cut_off: Fault,
+    /// Only what changes something can fail after its effect.
+    error_after: Option<Fault>,
+}
+
+const INITIALIZE: Ways = Ways {
+    error: Fault::InitializeError,
+    slow: Fault::InitializeSlow,
+    cut_off: Fault::InitializeCutOff,
+    error_after: Some(Fault::InitializeErrorAfter),
+};
+const VERIFY: Ways = Ways {
+    error: Fault::VerifyError,
+    slow: Fault::VerifySlow,
+    cut_off: Fault::VerifyCutOff,
+    error_after: None,
+};
+const REFUND: Ways = Ways {
+    error: Fault::RefundError,
+    slow: Fault::RefundSlow,
+    cut_off: Fault::RefundCutOff,
+    error_after: Some(Fault::RefundErrorAfter),
+};
+const DISPUTE: Ways = Ways {
+    error: Fault::DisputeError,
+    slow: Fault::DisputeSlow,
+    cut_off: Fault::DisputeCutOff,
+    error_after: Some(Fault::DisputeErrorAfter),
+};
+const READ: Ways = Ways {
+    error: Fault::ReadError,
+    slow: Fault::ReadSlow,
+    cut_off: Fault::ReadCutOff,
+    error_after: None,
+};
+
+/// What a request asks for: something of the model, or of the record of webhooks.
+#[derive(Debug)]
+enum Ask {
+    Model(Call),
+    Webhooks(history::Ask),
+}
+
+impl Ask {
+    const fn scope(&self) -> Scope {
+        match self {
+            Self::Model(call) => call.scope(),
+            Self::Webhooks(_) => Scope::Other,
+        }
+    }
+
+    const fn ways(&self) -> &'static Ways {
+        match self {
+            Self::Model(Call::Initialize(_)) => &INITIALIZE,
+            Self::Model(Call::Verify(_)) => &VERIFY,
+            Self::Model(Call::CreateRefund(_) | Call::RetryRefund(..)) => &REFUND,
+            Self::Model(
+                Call::UpdateDispute(..)
+                | Call::AddEvidence(..)
+                | Call::UploadUrl(..)
+                | Call::ResolveDispute(..),
+            ) => &DISPUTE,
+            Self::Model(
+                Call::Fetch(_)
+                | Call::List(_)
+                | Call::Totals(_)
+                | Call::Timeline(_)
+                | Call::FetchRefund(_)
+                | Call::ListRefunds(_)
+                | Call::ListDisputes(_)
+                | Call::FetchDispute(_)
+                | Call::DisputeOf(_),
+            )
+            | Self::Webhooks(_) => &READ,
+        }
+    }
+}
 
 /// The model and its journal, changed together.
 #[derive(Debug)]
 pub(crate) struct State {
     model: Mutex<(Model, Option<Journal>)>,
+    /// Something else is due first.
+    changed: Notify,
 }
 
 impl State {
-    pub(crate) fn new(mut model: Model, journal: Option<Journal>, known: Vec<Transaction>) -> Self {
-        for transaction in known {
-            model.restore(transaction);
+    pub(crate) fn new(mut model: Model, journal: Option<Journal>, known: Vec<Kept>) -> Self {
+        for kept in known {
+            model.restore(kept);
         }
-        Self { model: Mutex::new((model, journal)) }
+        Self { model: Mutex::new((model, journal)), changed: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, (Model, Option<Journal>)> {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Looks at the model.
-    pub(crate) fn read<T>(&self, look: impl FnOnce(&Model) -> T) -> T {
-        look(&self.lock().0)
     }
 
     pub(crate) fn reset(&self) {
@@ -74,52 +155,54 @@ impl State {
         }
     }
 
-    /// Gives a payment back; false if it was none.
-    pub(crate) fn reverse(&self, name: &str) -> bool {
-        let (model, journal) = &mut *self.lock();
-        let Some(reversed) = model.reverse(name) else { return false };
-        if let Some(journal) = journal {
-            journal.write(reversed);
-        }
-        true
-    }
-
-    fn admit(&self, call: &Call, shared: &Shared) -> Rate {
-        self.lock().0.admit(call, shared.clock.now())
-    }
-
-    fn call(&self, call: Call, shared: &Shared) -> Answer {
-        let (model, journal) = &mut *self.lock();
-        let makes = matches!(call, Call::Initialize(_));
-        let answer = model.call(call, shared.clock.now());
-        if let (true, 200, Some(journal)) = (makes, answer.status, journal)
-            && let Some(made) = model.transactions().next_back()
-        {
-            journal.write(made);
-        }
-        answer
-    }
-
-    fn pay(
+    /// Looks at the model, or changes it, at the time it is; what follows is written and sent
+    /// before anybody else comes, so that webhooks are numbered as things happened.
+    pub(crate) fn at_once<T>(
         &self,
-        access_code: &str,
-        attempt: Attempt,
         shared: &Shared,
-    ) -> Result<(Transaction, Option<Event>), Unpayable> {
+        act: impl FnOnce(&mut Model, Timestamp) -> T,
+    ) -> T {
         let (model, journal) = &mut *self.lock();
-        let (transaction, event) = model.pay(access_code, attempt, shared.clock.now())?;
+        let now = shared.clock.now();
+        let due = model.next_due();
+        model.advance(now);
+        let done = act(model, now);
+        let Effects { events, kept } = model.take_effects();
         if let Some(journal) = journal {
-            journal.write(transaction);
+            for kept in &kept {
+                journal.write(kept);
+            }
         }
-        Ok((transaction.clone(), event))
+        for event in events {
+            shared.outbox.send(event, &shared.draw(&ON_WEBHOOK), now);
+        }
+        if model.next_due() != due {
+            self.changed.notify_one();
+        }
+        done
+    }
+}
+
+/// Lets happen what is due, until it is dropped.
+pub(crate) async fn run(shared: std::sync::Arc<Shared>) -> anyhow::Result<()> {
+    let state = &shared.paystack;
+    loop {
+        let due = state.lock().0.next_due();
+        match due {
+            Some(due) => tokio::select! {
+                () = shared.clock.wait_until(due) => state.at_once(&shared, |_, _| ()),
+                () = state.changed.notified() => {}
+            },
+            None => state.changed.notified().await,
+        }
     }
 }
 
 /// Sends the webhook of a paid transaction once more, with the faults that strike.
 pub(crate) fn resend(shared: &Shared, name: &str) -> bool {
-    let event = shared.paystack.read(|model| model.resend(name));
+    let event = shared.at_once(|model, _| model.resend(name));
     let Some(event) = event else { return false };
-    shared.outbox.send(event, &shared.draw(&ON_WEBHOOK));
+    shared.outbox.send(event, &shared.draw(&ON_WEBHOOK), shared.clock.now());
     true
 }
 
@@ -130,7 +213,7 @@ pub(crate) fn pay(
     mut attempt: Attempt,
 ) -> Result<Transaction, Unpayable> {
     let asked = find_checkout(shared, access_code).ok_or(Unpayable::Unknown)?;
-    if attempt.outcome == model::Outcome::Success {
+    if attempt.outcome == Outcome::Success {
         let struck = shared.draw(&ON_PAY);
         if struck.has(Fault::PaidOtherAmount) {
             attempt.other_amount = Some(other_amount(asked.requested_amount));
@@ -139,11 +222,8 @@ pub(crate) fn pay(
             attempt.other_currency = Some(other_currency(&asked.currency).to_owned());
         }
     }
-    let (transaction, event) = shared.paystack.pay(access_code, attempt, shared)?;
-    if let Some(event) = event {
-        shared.outbox.send(event, &shared.draw(&ON_WEBHOOK));
-    }
-    Ok(transaction)
+    let pay = |model: &mut Model, now| model.pay(access_code, attempt, now).cloned();
+    shared.at_once(pay)
 }
 
 /// Answers everything below `/paystack`.
@@ -154,54 +234,139 @@ pub(crate) async fn api(shared: &Shared, mut request: Request, path: &[String]) 
     let mut path: Vec<&str> = path.iter().map(String::as_str).collect();
     // A slash at the end means nothing to Paystack, and clients send it.
     path.pop_if(|last| last.is_empty());
-    let parameters = || -> BTreeMap<String, String> {
-        let query = request.uri().query().unwrap_or_default();
-        url::form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+    let query = request.uri().query().unwrap_or_default();
+    let query = Parameters(url::form_urlencoded::parse(query.as_bytes()).into_owned().collect());
+    let ask = if request.method() == Method::GET {
+        reading(&path, query)
+    } else {
+        let body = request.take_body().into_bytes_limit(BODY_BYTES_MAX).await;
+        // A body that cannot be read is no JSON.
+        let body = body.ok().and_then(|body| serde_json::from_slice(&body).ok());
+        changing(request.method(), &path, query, body)
     };
-    let call = match (request.method().clone(), path.as_slice()) {
-        (Method::POST, ["transaction", "initialize"]) => {
-            let body = request.take_body().into_bytes_limit(BODY_BYTES_MAX).await;
-            // A body that cannot be read is no JSON.
-            Call::Initialize(body.ok().and_then(|body| serde_json::from_slice(&body).ok()))
-        }
-        (Method::GET, ["transaction", "verify", reference]) => {
-            Call::Verify((*reference).to_owned())
-        }
-        (Method::GET, ["transaction"]) => Call::List(parameters()),
-        (Method::GET, ["transaction", id]) => Call::Fetch((*id).to_owned()),
-        // Paystack answers an unknown route with nothing at all.
-        _ => return StatusCode::NOT_FOUND.into(),
-    };
-    let rate = shared.paystack.admit(&call, shared);
+    // Paystack answers an unknown route with nothing at all.
+    let Some(ask) = ask else { return StatusCode::NOT_FOUND.into() };
+    let rate = |model: &mut Model, now| model.admit(ask.scope(), now);
+    let rate = shared.at_once(rate);
     if rate.exceeded {
         return envelope(&answers::rate_limited(), Some(rate));
     }
-    answer(shared, call, rate).await
+    answer(shared, ask, rate).await
+}
+
+/// The calls that change nothing.
+fn reading(path: &[&str], query: Parameters) -> Option<Ask> {
+    let webhooks = ["integration", "webhooks", "events"];
+    if let Some(rest) = path.strip_prefix(&webhooks) {
+        return Some(Ask::Webhooks(match rest {
+            [] => history::Ask::List(query),
+            ["lookup"] => history::Ask::Lookup(query),
+            [id] => history::Ask::Fetch((*id).to_owned()),
+            _ => return None,
+        }));
+    }
+    let own = |text: &str| text.to_owned();
+    Some(Ask::Model(match path {
+        ["transaction", "verify", reference] => Call::Verify(own(reference)),
+        ["transaction"] => Call::List(query),
+        ["transaction", "totals"] => Call::Totals(query),
+        ["transaction", "timeline", name] => Call::Timeline(own(name)),
+        ["transaction", id] => Call::Fetch(own(id)),
+        ["refund"] => Call::ListRefunds(query),
+        ["refund", id] => Call::FetchRefund(own(id)),
+        ["dispute"] => Call::ListDisputes(query),
+        ["dispute", "transaction", id] => Call::DisputeOf(own(id)),
+        ["dispute", id] => Call::FetchDispute(own(id)),
+        ["dispute", id, "upload_url"] => Call::UploadUrl(own(id), query),
+        _ => return None,
+    }))
+}
+
+/// The calls that change something.
+fn changing(method: &Method, path: &[&str], query: Parameters, body: Option<Value>) -> Option<Ask> {
+    let own = |text: &str| text.to_owned();
+    let call = match (method, path) {
+        (&Method::POST, ["transaction", "initialize"]) => Call::Initialize(body),
+        (&Method::POST, ["refund"]) => Call::CreateRefund(body),
+        (&Method::POST, ["refund", "retry_with_customer_details", id]) => {
+            Call::RetryRefund(own(id), body)
+        }
+        (&Method::PUT, ["dispute", id]) => Call::UpdateDispute(own(id), body),
+        (&Method::POST, ["dispute", id, "evidence"]) => Call::AddEvidence(own(id), body),
+        (&Method::PUT, ["dispute", id, "resolve"]) => Call::ResolveDispute(own(id), body),
+        (&Method::POST, ["integration", "webhooks", "events", "resend"]) => {
+            return Some(Ask::Webhooks(history::Ask::Resend(body)));
+        }
+        (&Method::POST, ["integration", "webhooks", "events", "resend-matching"]) => {
+            return Some(Ask::Webhooks(history::Ask::ResendMatching(query, body)));
+        }
+        _ => return None,
+    };
+    Some(Ask::Model(call))
 }
 
 /// Carries a call out, with the faults that strike before and after its effect.
-async fn answer(shared: &Shared, call: Call, rate: Rate) -> Response {
-    let struck = match &call {
-        Call::Initialize(_) => shared.draw(&ON_INITIALIZE),
-        Call::Verify(_) => shared.draw(&ON_VERIFY),
-        Call::Fetch(_) | Call::List(_) => Struck::default(),
-    };
-    if struck.has(Fault::InitializeError) || struck.has(Fault::VerifyError) {
+async fn answer(shared: &Shared, ask: Ask, rate: Rate) -> Response {
+    let ways = ask.ways();
+    let mut possible = vec![ways.error, ways.slow, ways.cut_off];
+    possible.extend(ways.error_after);
+    let struck = shared.draw(&possible);
+    if struck.has(ways.error) {
         return envelope(&answers::broken(), Some(rate));
     }
-    let answer = shared.paystack.call(call, shared);
-    if let Some(delay) =
-        struck.delay(Fault::InitializeSlow).or_else(|| struck.delay(Fault::VerifySlow))
-    {
+    let answer = match ask {
+        Ask::Model(call) => carry_out(shared, call),
+        Ask::Webhooks(ask) => history::answer(shared, ask),
+    };
+    if let Some(delay) = struck.delay(ways.slow) {
         tokio::time::sleep(delay).await;
     }
-    if struck.has(Fault::InitializeErrorAfter) {
+    if ways.error_after.is_some_and(|fault| struck.has(fault)) {
         return envelope(&answers::broken(), Some(rate));
     }
-    if struck.has(Fault::InitializeCutOff) || struck.has(Fault::VerifyCutOff) {
+    if struck.has(ways.cut_off) {
         return cut_off();
     }
     envelope(&answer, Some(rate))
+}
+
+fn carry_out(shared: &Shared, call: Call) -> Answer {
+    let refunds = matches!(call, Call::CreateRefund(_));
+    let struck = if refunds { shared.draw(&ON_REFUND) } else { Struck::default() };
+    shared.at_once(|model, now| {
+        let answer = model.call(call, now);
+        if let (200, Some(id)) = (answer.status, answer.body["data"]["id"].as_u64()) {
+            for (fault, ends) in [
+                (Fault::RefundFails, RefundStatus::Failed),
+                (Fault::RefundNeedsAttention, RefundStatus::NeedsAttention),
+            ] {
+                if struck.has(fault) {
+                    model.refund_ends(id, ends);
+                }
+            }
+        }
+        answer
+    })
+}
+
+/// Takes a file that a signed address was made for.
+pub(crate) async fn upload(shared: &Shared, mut request: Request, file: &str) -> Response {
+    if request.method() != Method::PUT {
+        return StatusCode::METHOD_NOT_ALLOWED.into();
+    }
+    let query = request.uri().query().unwrap_or_default();
+    let signature = url::form_urlencoded::parse(query.as_bytes())
+        .find(|(name, _)| name == "signature")
+        .map(|(_, value)| value.into_owned())
+        .unwrap_or_default();
+    let Ok(bytes) = request.take_body().into_bytes_limit(UPLOAD_BYTES_MAX).await else {
+        return StatusCode::PAYLOAD_TOO_LARGE.into();
+    };
+    let take = |model: &mut Model, now| model.upload(file, &signature, bytes.len(), now);
+    match shared.at_once(take) {
+        Ok(()) => StatusCode::OK.into(),
+        Err(NoUpload::Unknown | NoUpload::Expired) => StatusCode::FORBIDDEN.into(),
+    }
 }
 
 /// Only the merchant's own secret key opens the API.
@@ -264,6 +429,6 @@ pub(crate) async fn checkout(shared: &Shared, mut request: Request, access_code:
 
 /// References open no checkout, only access codes do.
 fn find_checkout(shared: &Shared, access_code: &str) -> Option<Transaction> {
-    let found = shared.paystack.read(|model| model.find(access_code).cloned());
+    let found = shared.at_once(|model, _| model.find(access_code).cloned());
     found.filter(|it| it.access_code == access_code)
 }

@@ -1,7 +1,8 @@
 //! The checkout page: what stands between a person and a deposit.
 //!
 //! `GET` shows it; `POST` with `outcome=success|failed|abandoned` acts, so that a browser and curl
-//! can both pay. A number in `card` lets one of Paystack's test cards decide.
+//! can both pay. A number in `card` lets one of Paystack's test cards decide, `channel` chooses
+//! another way to pay, and `pin`, `otp` and the like answer what the bank asks.
 
 use poem::Response;
 use poem::http::StatusCode;
@@ -24,6 +25,13 @@ pub(super) fn read(form: &[u8]) -> Option<Attempt> {
                 });
             }
             "card" => card = Some(value.trim().to_owned()).filter(|card| !card.is_empty()),
+            "channel" => attempt.channel = value.trim().to_owned(),
+            "cvv" => attempt.proof.cvv = value.trim().to_owned(),
+            "expiry" => attempt.proof.expiry = value.trim().to_owned(),
+            "pin" => attempt.proof.pin = value.trim().to_owned(),
+            "otp" => attempt.proof.otp = value.trim().to_owned(),
+            "phone" => attempt.proof.phone = value.trim().to_owned(),
+            "birthday" => attempt.proof.birthday = value.trim().to_owned(),
             _ => {}
         }
     }
@@ -54,6 +62,7 @@ pub(super) fn show(it: &Transaction, merchant: &str, path: &str) -> Response {
          <label for=\"card\">Card number (empty: a good test card)</label>\n\
          <input id=\"card\" name=\"card\" inputmode=\"numeric\" autocomplete=\"off\" \
          placeholder=\"4084 0840 8408 4081\" maxlength=\"30\">\n\
+         {more}\
          <button class=\"main\" name=\"outcome\" value=\"success\">Pay {amount}</button>\n\
          <button name=\"outcome\" value=\"failed\">Let the bank refuse</button>\n\
          <button name=\"outcome\" value=\"abandoned\">Walk away without paying</button>\n\
@@ -63,8 +72,34 @@ pub(super) fn show(it: &Transaction, merchant: &str, path: &str) -> Response {
         email = escape(&it.email),
         reference = escape(&it.reference),
         path = escape(path),
+        more = more(it),
     );
     page(StatusCode::OK, &format!("Pay {amount}"), &main)
+}
+
+/// What a bank may ask, and by which channels the merchant takes money: folded away, because one
+/// click is enough.
+fn more(it: &Transaction) -> String {
+    let field = |name: &str, label: &str| {
+        format!(
+            "<label for=\"{name}\">{label}</label>\n\
+             <input id=\"{name}\" name=\"{name}\" autocomplete=\"off\" maxlength=\"30\">\n"
+        )
+    };
+    let open = if it.channels.is_empty() { "any".to_owned() } else { it.channels.join(", ") };
+    let fields = [
+        field("cvv", "CVV"),
+        field("expiry", "Expiry (MM/YY)"),
+        field("pin", "PIN"),
+        field("phone", "Telephone"),
+        field("otp", "One-time code"),
+        field("channel", &format!("Channel ({}); empty: card", escape(&open))),
+        field("birthday", "Date of birth, for a bank account (YYYY-MM-DD)"),
+    ];
+    format!(
+        "<details>\n<summary>What the bank may ask (empty: answered well)</summary>\n{}</details>\n",
+        fields.concat()
+    )
 }
 
 /// What a person sees after an attempt.
@@ -125,7 +160,9 @@ pub(super) fn unreadable() -> Response {
 fn closed(it: &Transaction) -> Option<Response> {
     match it.status {
         Status::Abandoned | Status::Failed => None,
-        Status::Success | Status::Reversed => Some(unpayable(Unpayable::Paid)),
+        Status::Success | Status::ReversalPending | Status::Reversed => {
+            Some(unpayable(Unpayable::Paid))
+        }
     }
 }
 

@@ -1,6 +1,7 @@
-//! Transactions on disk, so that a checkout opened yesterday can be paid today.
+//! What Paystack knows, on disk, so that a checkout opened yesterday can be paid today.
 //!
-//! One line of JSON for each state of a transaction; the last of one id stands. Not flushed to the
+//! One line of JSON for each state of a transaction, a refund or a dispute; the last of one id
+//! stands. Not flushed to the
 //! disk: the sandbox may lose what a power cut takes, as long as it can be read again.
 
 use std::fs::{File, OpenOptions};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::model::Transaction;
+use super::model::Kept;
 
 /// An open journal.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// Opens the journal and reads what is in it.
-    pub(crate) fn open(path: &Path) -> anyhow::Result<(Self, Vec<Transaction>)> {
+    pub(crate) fn open(path: &Path) -> anyhow::Result<(Self, Vec<Kept>)> {
         let shown = path.display();
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(|| format!("failed to make {shown}"))?;
@@ -34,7 +35,7 @@ impl Journal {
         let mut known = Vec::new();
         for line in text.lines().filter(|line| !line.is_empty()) {
             match serde_json::from_str(line) {
-                Ok(transaction) => known.push(transaction),
+                Ok(kept) => known.push(kept),
                 Err(error) => tracing::warn!("a line of {shown} was passed over: {error}"),
             }
         }
@@ -44,9 +45,9 @@ impl Journal {
         Ok((Self { path: path.to_owned(), file }, known))
     }
 
-    /// Writes down what became of a transaction.
-    pub(crate) fn write(&mut self, transaction: &Transaction) {
-        let written = serde_json::to_vec(transaction).map_err(std::io::Error::from);
+    /// Writes down what became of something.
+    pub(crate) fn write(&mut self, kept: &Kept) {
+        let written = serde_json::to_vec(kept).map_err(std::io::Error::from);
         let written = written.and_then(|mut line| {
             line.push(b'\n');
             self.file.write_all(&line)
@@ -66,20 +67,23 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::Status;
+    use super::super::model::{Status, Transaction};
     use super::*;
 
-    fn transaction(id: u64, status: Status) -> Transaction {
-        Transaction {
+    fn transaction(id: u64, status: Status) -> Kept {
+        Kept::Transaction(Transaction {
             id,
             reference: format!("dep-{id}"),
             access_code: format!("code{id}"),
             email: "ada@example.com".to_owned(),
             requested_amount: 5_000,
             amount: 5_000,
+            fees_on_top: 0,
             currency: "NGN".to_owned(),
             status,
             callback_url: None,
+            channels: Vec::new(),
+            channel: "card".to_owned(),
             metadata: serde_json::json!({ "naïve": "₦/₦" }),
             gateway_response: String::new(),
             card: String::new(),
@@ -87,7 +91,7 @@ mod tests {
             customer_id: 1,
             created_at_us: 1,
             paid_at_us: None,
-        }
+        })
     }
 
     #[test]

@@ -2,12 +2,18 @@
 //! servers as processes.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod cards;
+mod claims;
 mod control;
+mod disputes;
 mod google;
+mod lists;
 mod model;
 mod paystack;
 mod receiver;
+mod refunds;
 mod servers;
+mod webhook_events;
 
 use std::time::Duration;
 

@@ -100,6 +100,15 @@ async fn a_checkout_without_callback_says_what_happened() {
     let url = opened(&sandbox, "dep-1", None).await;
     let declined = browser().post(&url).form(&[("card", "4084080000005408")]).send().await.unwrap();
     assert!(declined.text().await.unwrap().contains("Declined"));
+    let with_pin = async |pin: &str| {
+        let form = [("card", "5078 5078 5078 5078 12"), ("cvv", "081"), ("pin", pin)];
+        browser().post(&url).form(&form).send().await.unwrap().text().await.unwrap()
+    };
+    assert!(with_pin("1112").await.contains("Incorrect PIN"));
+    let page = browser().get(&url).send().await.unwrap().text().await.unwrap();
+    for name in ["cvv", "expiry", "pin", "otp", "phone", "channel", "birthday"] {
+        assert!(page.contains(&format!("name=\"{name}\"")), "{name} in {page}");
+    }
     let paid = send(&url, "success").await;
     assert_eq!(paid.status(), 200);
     assert!(paid.text().await.unwrap().contains("NGN 1,234.50 was paid. Reference dep-1."));
