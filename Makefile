@@ -1,14 +1,14 @@
 # Fast Wallet: the front door. `make` lists what there is.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo tools check fmt test sim e2e fuzz openapi protos prepare bench load image k8s ci clean
+.PHONY: help run demo tools check fmt test test-sandbox sim sim-payments e2e fuzz openapi protos prepare bench load image k8s ci clean
 
 export WALLET_DATA ?= .wallet
 CHECKERS := $(WALLET_DATA)/checkers
 TYPOS_WHEEL := typos==1.52.0
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  \033[1m%-9s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: tools ## everything a fresh machine needs, then the whole platform on http://127.0.0.1:8000
 	@cargo --locked build --bin wallet
@@ -38,8 +38,14 @@ fmt: ## format everything
 test: tools ## every test, with real Postgres and nats-server on free ports
 	cargo --locked test --workspace
 
+test-sandbox: ## the imitation of Paystack, judged by clients that others wrote and by Paystack's own document
+	@libs/sandbox/clients/run.sh
+
 sim: ## the ledger in virtual time on models of its surroundings: a million commands, or one run with SEED=…
 	SEED=$(SEED) SEEDS=$(SEEDS) cargo --locked test -p ledger --test sim $(if $(SEED),a_million) -- --nocapture
+
+sim-payments: ## deposits in virtual time on the ledger's rules and a model of Paystack: a million, or one run with SEED=…
+	SEED=$(SEED) SEEDS=$(or $(SEEDS),1000) DEPOSITS=$(or $(DEPOSITS),1000) cargo --locked test -p payments --test sim every_deposit -- --nocapture
 
 e2e: tools ## the whole platform over HTTP only
 	cargo --locked test -p wallet --test e2e
