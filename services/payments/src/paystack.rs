@@ -21,7 +21,7 @@ use crate::circuit::Circuit;
 use crate::lifecycle::Checkout;
 use crate::loose;
 use crate::reference::Reference;
-use crate::verdict::Said;
+use crate::verdict::{self, Said};
 use chassis::Secret;
 
 /// The largest answer that is read.
@@ -215,7 +215,7 @@ impl Client {
                 let Some(Value::Object(data)) = answer.body.get("data") else {
                     return Err(Error::Strange("no data"));
                 };
-                return Ok(Found::Transaction(loose::said(|name| data.get(name))));
+                return Ok(Found::Transaction(verdict::said(data)));
             }
             // 400 in truth, 404 in the OpenAPI document.
             let is_client_error = answer.status.is_client_error();

@@ -5,7 +5,10 @@
 
 use primitives::{Amount, Currency, Timestamp};
 
+use serde_json::{Map, Value};
+
 use crate::lifecycle::{Paid, Reason, Verdict};
+use crate::loose;
 use crate::reference::Reference;
 
 /// Who bears Paystack's fees, and so which of its two amounts must be ours.
@@ -71,6 +74,12 @@ pub struct Said {
     pub domain: Option<String>,
     /// `data.paid_at`
     pub paid_at: Option<Timestamp>,
+}
+
+/// Reads what Paystack says: `data` of a verify answer.
+#[must_use]
+pub fn said(data: &Map<String, Value>) -> Said {
+    loose::said(|name| data.get(name))
 }
 
 /// What a verify answer means for a deposit. `now` stands in for a missing time of payment.
