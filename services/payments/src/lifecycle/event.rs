@@ -155,9 +155,9 @@ impl Event {
 pub enum Effect {
     /// Ask Paystack for a checkout under the attempt's reference, now that this is stored.
     Initialize,
-    /// Somebody takes the deposit up then; [`Deposit::work`] says what for.
+    /// Somebody takes the deposit up then; [`work`](super::Deposit::work) says what for.
     Look(When),
-    /// Tell those who wait for a checkout; [`Deposit::answer`] says what.
+    /// Tell those who wait for a checkout; [`answer`](super::Deposit::answer) says what.
     Answer,
     /// Announce that the wallet has been credited.
     AnnounceCredited,
