@@ -87,6 +87,11 @@ id!(
     "dep_"
 );
 id!(
+    /// Money on its way back to whoever paid it in: a refund or a dispute.
+    ReturnId,
+    "ret_"
+);
+id!(
     /// An API key.
     KeyId,
     "key_"

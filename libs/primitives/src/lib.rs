@@ -13,8 +13,8 @@ mod time;
 mod wallet_number;
 
 pub use ids::{
-    AccountId, ChangeId, DepositId, EventId, IdError, KeyId, RequestKey, SessionId, System,
-    TransferId, UserId,
+    AccountId, ChangeId, DepositId, EventId, IdError, KeyId, RequestKey, ReturnId, SessionId,
+    System, TransferId, UserId,
 };
 pub use money::{AMOUNT_MINOR_MAX, Amount, AmountError, Currency, CurrencyError};
 pub use time::{Timestamp, TimestampError};

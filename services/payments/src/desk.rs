@@ -7,14 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::outbox::{self, Wake};
-use primitives::{DepositId, EventId, Timestamp};
+use primitives::{DepositId, EventId, ReturnId, Timestamp};
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::Notify;
+use uuid::Uuid;
 
-use crate::lifecycle::{self, Deposit, Effect, Event, Reason, State, Step, When};
+use crate::lifecycle::{self, Deposit, Effect, Event, Reason, State, Step, Suspense, When};
+use crate::returns::{self, Around, Return, committed_minor, returned_minor};
 use crate::schedule::Schedule;
 use crate::store::Error;
 use crate::store::deposits::{self, Claim, Due};
+use crate::store::returns as returns_store;
 use crate::store::timeline::{self, Line};
 use crate::verdict::{Domain, Expected, FeesPaidBy};
 use crate::{ORIGIN, wire};
@@ -32,6 +35,8 @@ pub(crate) struct Desk {
     pub(crate) fees_paid_by: FeesPaidBy,
     /// How long verify may take to agree with a webhook.
     pub(crate) confirm_for: Duration,
+    /// How long after asking for a refund Paystack is believed that it has none.
+    pub(crate) refund_settle: Duration,
     /// How long pauses are.
     pub(crate) schedule: Schedule,
     /// Wakes the relay.
@@ -48,6 +53,8 @@ pub(crate) struct Bells {
     pub(crate) verify: Notify,
     /// Deposits to be credited.
     pub(crate) credit: Notify,
+    /// Refunds and disputes.
+    pub(crate) give_back: Notify,
     /// Those who wait for a checkout.
     pub(crate) tell: Notify,
     /// Webhooks that nobody has looked at.
@@ -82,6 +89,7 @@ impl Desk {
         let (name, detail) = (event.name(), event.detail());
         let step = lifecycle::step(deposit, event, now);
         let line = Line {
+            return_id: None,
             event: name,
             detail: &detail,
             before: deposit.state.name(),
@@ -122,6 +130,113 @@ impl Desk {
         log(step);
     }
 
+    /// Stores a return that begins, in somebody's transaction.
+    pub(crate) async fn begin_return(
+        &self,
+        conn: &mut PgConnection,
+        it: &Return,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        returns_store::insert(&mut *conn, it).await?;
+        let state = it.state.name();
+        let minor = it.amount.map(|it| it.minor().to_string());
+        let detail = it.provider_id.clone().or(minor).unwrap_or_default();
+        let line = Line {
+            return_id: Some(it.return_id),
+            event: it.kind.name(),
+            detail: &detail,
+            before: state,
+            after: state,
+        };
+        timeline::add(conn, it.payment.deposit_id, &line, now).await
+    }
+
+    /// Takes a step of a return in a transaction of its own; `None` if there is no such return.
+    pub(crate) async fn return_happens(
+        &self,
+        (deposit_id, return_id): (DepositId, ReturnId),
+        event: returns::Event,
+        claim: Claim,
+    ) -> Result<Option<returns::Step>, Error> {
+        let now = Timestamp::now();
+        let mut tx = self.pool.begin().await.map_err(Error::Begin)?;
+        let Some(deposit) = deposits::lock(&mut tx, deposit_id).await? else { return Ok(None) };
+        let all = returns_store::of_deposit(&mut *tx, deposit_id).await?;
+        let step =
+            self.take_return(&mut tx, (&deposit, &all), (return_id, event), claim, now).await?;
+        tx.commit().await.map_err(Error::Commit)?;
+        if let Some(step) = &step {
+            self.return_committed(step);
+        }
+        Ok(step)
+    }
+
+    /// Takes a step of one of a locked deposit's returns in somebody's transaction, who calls
+    /// [`Desk::return_committed`] after. `None` if it is none of them.
+    pub(crate) async fn take_return(
+        &self,
+        conn: &mut PgConnection,
+        (deposit, all): (&Deposit, &[Return]),
+        (return_id, event): (ReturnId, returns::Event),
+        claim: Claim,
+        now: Timestamp,
+    ) -> Result<Option<returns::Step>, Error> {
+        let Some(before) = all.iter().find(|it| it.return_id == return_id) else {
+            return Ok(None);
+        };
+        let (name, detail) = (event.name(), event.detail());
+        let at_most_minor = unclaimed_minor(deposit, all, Some(return_id));
+        let around = Around { now, settle: self.refund_settle, at_most_minor };
+        let step = returns::step(before, event, around);
+        let line = Line {
+            return_id: Some(before.return_id),
+            event: name,
+            detail: &detail,
+            before: before.state.name(),
+            after: step.after.state.name(),
+        };
+        timeline::add(&mut *conn, deposit.deposit_id, &line, now).await?;
+        let due = self.return_due(&step, now);
+        if step.after != *before || due != Due::Keep || claim == Claim::Release {
+            returns_store::save(&mut *conn, &step.after, due, claim).await?;
+        }
+        if is_given_back(deposit, all, &step.after) {
+            self.take(&mut *conn, deposit, Event::GivenBack, Claim::Keep, now).await?;
+        }
+        if step.effects.contains(&returns::Effect::AnnounceParked) {
+            let parked = announcement(wire::returns::parked(&step.after), None, now);
+            outbox::enqueue(conn, ORIGIN, &[parked]).await.map_err(Error::Announce)?;
+        }
+        Ok(Some(step))
+    }
+
+    /// Wakes whoever a committed step of a return has work for.
+    pub(crate) fn return_committed(&self, step: &returns::Step) {
+        let it = &step.after;
+        for effect in &step.effects {
+            match effect {
+                returns::Effect::Look(When::Now) => self.bells.give_back.notify_one(),
+                returns::Effect::AnnounceParked => {
+                    self.relay.wake();
+                    let (id, kind) = (it.return_id, it.kind.name());
+                    let why = it.why();
+                    tracing::error!(return.id = %id, why, "{kind} {id} waits for a person: {why}");
+                }
+                returns::Effect::Look(When::After(_) | When::Never) | returns::Effect::Ask => {}
+            }
+        }
+    }
+
+    fn return_due(&self, step: &returns::Step, now: Timestamp) -> Due {
+        let when = step.effects.iter().rev().find_map(|effect| match effect {
+            returns::Effect::Look(when) => Some(*when),
+            returns::Effect::Ask | returns::Effect::AnnounceParked => None,
+        });
+        when.map_or(Due::Keep, |when| {
+            Due::At(self.schedule.at(when, step.after.n_looks, now, rand::random()))
+        })
+    }
+
     /// What must be found under a reference of a deposit for it to count as paid.
     pub(crate) fn expected<'a>(
         &self,
@@ -155,13 +270,8 @@ impl Desk {
 
 /// What a step announces, in its own transaction.
 fn announcements(step: &Step, now: Timestamp) -> Vec<outbox::Event> {
-    let of = |(subject, payload)| outbox::Event {
-        id: EventId::generate(),
-        subject,
-        payload,
-        occurred_at: now,
-        cause: Some(step.deposit.credit_transfer_id.uuid()),
-    };
+    let cause = Some(step.deposit.credit_transfer_id.uuid());
+    let of = |what| announcement(what, cause, now);
     let mut all = Vec::new();
     for effect in &step.effects {
         match effect {
@@ -171,6 +281,34 @@ fn announcements(step: &Step, now: Timestamp) -> Vec<outbox::Event> {
         }
     }
     all
+}
+
+/// Whether nothing is left of what was kept for the payer, now that `ended` is as it is.
+fn is_given_back(deposit: &Deposit, all: &[Return], ended: &Return) -> bool {
+    let others = all.iter().filter(|it| it.return_id != ended.return_id);
+    let paid_minor = deposit.paid.as_ref().map_or(0, |it| it.amount.minor());
+    deposit.suspense == Suspense::Held
+        && ended.state == returns::State::Returned
+        && returned_minor(others.chain([ended])) >= paid_minor
+}
+
+/// What of a deposit's payment no return but `except` has claimed, in minor units.
+pub(crate) fn unclaimed_minor(
+    deposit: &Deposit,
+    returns: &[Return],
+    except: Option<ReturnId>,
+) -> u64 {
+    let others = returns.iter().filter(|it| Some(it.return_id) != except);
+    let paid_minor = deposit.paid.as_ref().map_or(0, |it| it.amount.minor());
+    paid_minor.saturating_sub(committed_minor(others))
+}
+
+fn announcement(
+    (subject, payload): (&'static str, Vec<u8>),
+    cause: Option<Uuid>,
+    now: Timestamp,
+) -> outbox::Event {
+    outbox::Event { id: EventId::generate(), subject, payload, occurred_at: now, cause }
 }
 
 /// One line for what somebody may want to know a day later.

@@ -13,6 +13,7 @@ use bus::ask::{self, Asker};
 use primitives::{DepositId, Timestamp, TransferId};
 use proto_events::ledger::v1::{Outcome, Outcomes, Rejection};
 use proto_events::subjects;
+use sqlx::PgPool;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,46 @@ pub(crate) struct Limits {
     pub(crate) poll: Duration,
 }
 
+/// Where a lane takes its work from.
+pub(crate) trait Queue: Send + 'static {
+    /// One piece of it.
+    type Item: Send + 'static;
+
+    /// Takes up to `room` due pieces into this worker's hands, until then.
+    fn claim(
+        &self,
+        pool: &PgPool,
+        now: Timestamp,
+        until: Timestamp,
+        room: i64,
+    ) -> impl Future<Output = Result<Vec<Self::Item>, store::Error>> + Send;
+
+    /// Rings when there is more.
+    fn bell<'a>(&self, desk: &'a Desk) -> &'a Notify;
+}
+
+impl Queue for Lane {
+    type Item = DepositId;
+
+    async fn claim(
+        &self,
+        pool: &PgPool,
+        now: Timestamp,
+        until: Timestamp,
+        room: i64,
+    ) -> Result<Vec<DepositId>, store::Error> {
+        deposits::claim(pool, &self.states(), now, until, room).await
+    }
+
+    fn bell<'a>(&self, desk: &'a Desk) -> &'a Notify {
+        match self {
+            Self::Initialize => &desk.bells.initialize,
+            Self::Verify => &desk.bells.verify,
+            Self::Credit => &desk.bells.credit,
+        }
+    }
+}
+
 impl Lane {
     fn states(self) -> Vec<String> {
         let states: &[&str] = match self {
@@ -55,32 +96,24 @@ impl Lane {
         };
         states.iter().map(|it| (*it).to_owned()).collect()
     }
-
-    fn bell(self, desk: &Desk) -> &Notify {
-        match self {
-            Self::Initialize => &desk.bells.initialize,
-            Self::Verify => &desk.bells.verify,
-            Self::Credit => &desk.bells.credit,
-        }
-    }
 }
 
 /// Runs a lane until `shutdown`, then finishes what is in hand.
 ///
-/// Each deposit is worked on by a task of its own: work that waited for its turn in here could hold
+/// Each piece is worked on by a task of its own: work that waited for its turn in here could hold
 /// a connection that the next look needs.
-pub(crate) async fn run<F, Fut>(
-    lane: Lane,
+pub(crate) async fn run<Q, F, Fut>(
+    queue: Q,
     desk: Desk,
     limits: Limits,
     shutdown: CancellationToken,
     work: F,
 ) -> anyhow::Result<()>
 where
-    F: Fn(DepositId) -> Fut,
+    Q: Queue,
+    F: Fn(Q::Item) -> Fut,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let states = lane.states();
     let mut in_hand = JoinSet::new();
     loop {
         if shutdown.is_cancelled() {
@@ -94,21 +127,21 @@ where
             let now = Timestamp::now();
             let room = i64::try_from(room).unwrap_or(i64::MAX);
             let until = now.plus(limits.lease);
-            match deposits::claim(&desk.pool, &states, now, until, room).await {
+            match queue.claim(&desk.pool, now, until, room).await {
                 Ok(due) => {
-                    for deposit_id in due {
-                        in_hand.spawn(work(deposit_id));
+                    for item in due {
+                        in_hand.spawn(work(item));
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(error = chain(&error), "failed to look for due deposits");
+                    tracing::warn!(error = chain(&error), "failed to look for what is due");
                 }
             }
         }
         tokio::select! {
             () = shutdown.cancelled() => {}
             Some(done) = in_hand.join_next() => resume_panic(done),
-            () = lane.bell(&desk).notified() => {}
+            () = queue.bell(&desk).notified() => {}
             () = tokio::time::sleep(limits.poll) => {}
         }
     }
@@ -222,7 +255,7 @@ async fn try_credit(
 
 /// What the ledger said of a transfer.
 #[derive(Debug, PartialEq, Eq)]
-enum Said {
+pub(crate) enum Said {
     /// It is posted.
     Done,
     /// It will never be, for this reason.
@@ -253,7 +286,7 @@ async fn ask_to_suspend(ledger: &Asker, wait: Duration, deposit: &Deposit) -> Sa
 }
 
 /// Of a linked group the last outcome, unless another one says why there is none.
-fn decisive(answer: Result<Outcomes, ask::Error>) -> Result<Outcome, ask::Error> {
+pub(crate) fn decisive(answer: Result<Outcomes, ask::Error>) -> Result<Outcome, ask::Error> {
     let mut outcomes = answer?.outcomes;
     let last = outcomes.pop().unwrap_or_default();
     let of_another = i32::from(Rejection::GroupRefused);
@@ -265,7 +298,11 @@ fn decisive(answer: Result<Outcomes, ask::Error>) -> Result<Outcome, ask::Error>
 }
 
 /// What the ledger's answer means; whatever is not surely a yes or a no is asked again.
-fn said(id: DepositId, transfer_id: TransferId, answer: Result<Outcome, ask::Error>) -> Said {
+pub(crate) fn said(
+    id: DepositId,
+    transfer_id: TransferId,
+    answer: Result<Outcome, ask::Error>,
+) -> Said {
     let outcome = match answer {
         Ok(outcome) => outcome,
         Err(error) => {

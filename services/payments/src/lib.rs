@@ -1,9 +1,10 @@
 //! Money in through Paystack: deposits from the intent to the credit.
 //!
 //! The rules are values: [`lifecycle`] says what an event means for a deposit, [`verdict`] whether
-//! what Paystack says agrees with our record, [`notice`] what a webhook means. Everything else moves
-//! bytes: `start` uses commands, `webhook` and `inbox` take what Paystack tells, `drive` and
-//! `reconcile` ask Paystack and the ledger, `tell` and `answer` say what came of it, `operate` is
+//! what Paystack says agrees with our record, [`returns`] what it means for a refund or a dispute,
+//! [`notice`] what a webhook means. Everything else moves
+//! bytes: `start` uses commands, `webhook` and `inbox` take what Paystack tells, `drive`, `reconcile`
+//! and `give_back` ask Paystack and the ledger, `tell` and `answer` say what came of it, `operate` is
 //! where people decide.
 //!
 //! Money is credited only by the ledger, only after Paystack's verify answer to our own key agreed
@@ -16,6 +17,7 @@ mod config;
 mod desk;
 mod drive;
 mod gauges;
+mod give_back;
 mod inbox;
 pub mod lifecycle;
 mod loose;
@@ -24,6 +26,7 @@ pub mod operate;
 mod paystack;
 mod reconcile;
 pub mod reference;
+pub mod returns;
 pub mod schedule;
 mod start;
 mod store;
@@ -83,6 +86,8 @@ pub enum Part {
     Verify,
     /// Asks the ledger to credit.
     Credit,
+    /// Has refunds made, and disputes seen through.
+    GiveBack,
     /// Publishes events.
     Relay,
     /// Answers queries.
@@ -93,13 +98,14 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Commands,
         Self::Initialize,
         Self::Tell,
         Self::Inbox,
         Self::Verify,
         Self::Credit,
+        Self::GiveBack,
         Self::Relay,
         Self::Answer,
         Self::Gauges,
@@ -182,6 +188,7 @@ fn desk(config: &Config, pool: PgPool) -> anyhow::Result<Desk> {
         domain: config.domain().context("PAYSTACK_SECRET_KEY is no key")?,
         fees_paid_by: config.fees_paid_by,
         confirm_for: Duration::from_millis(config.pace.confirm_for_ms),
+        refund_settle: Duration::from_millis(config.pace.refund_settle_ms),
         schedule: config.pace.schedule(),
         relay: Wake::default(),
     })
@@ -235,6 +242,7 @@ impl Service {
             Part::Initialize => self.spawn_initialize(paystack),
             Part::Verify => self.spawn_verify(paystack),
             Part::Credit => self.spawn_credit(),
+            Part::GiveBack => self.spawn_give_back(paystack),
             Part::Tell => context.spawn("payments tell", tell::run(desk, nats, poll, shutdown)),
             Part::Inbox => {
                 for _ in 0..INBOX_WORKERS {
@@ -322,6 +330,19 @@ impl Service {
         };
         let lane = drive::run(Lane::Credit, desk, limits, shutdown, work);
         self.context.spawn("payments credit", lane);
+    }
+
+    fn spawn_give_back(&self, paystack: &Arc<paystack::Client>) {
+        let worker = give_back::Worker {
+            desk: self.desk.clone(),
+            paystack: Arc::clone(paystack),
+            ledger: Asker::new(self.context.nats()),
+            wait: Duration::from_millis(self.config.pace.ledger_wait_ms),
+        };
+        let (desk, limits, shutdown) = (self.desk.clone(), self.limits(), self.context.shutdown());
+        let work = move |ids| give_back::give_back(worker.clone(), ids);
+        let lane = drive::run(give_back::Returns, desk, limits, shutdown, work);
+        self.context.spawn("payments give back", lane);
     }
 
     fn limits(&self) -> Limits {

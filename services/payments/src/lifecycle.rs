@@ -29,6 +29,7 @@ pub use deposit::{
     Suspense, Work,
 };
 pub use event::{Effect, Event, Pace, Verdict, When};
+pub(crate) use ids::transfer_id;
 
 /// How many attempts one asking may use up when Paystack's answers get lost.
 pub const ATTEMPTS_PER_ASKING_MAX: u16 = 3;
@@ -71,6 +72,7 @@ pub fn step(deposit: &Deposit, event: Event, now: Timestamp) -> Step {
         Event::SuspendUnknown => step.suspend_unknown(),
         Event::Accepted { until } => step.accepted(until),
         Event::Rejected => step.rejected(),
+        Event::GivenBack => step.given_back(),
     }
     step.assert_lawful(deposit, is_a_persons);
     step
@@ -361,6 +363,14 @@ impl Step {
         {
             let reason = reason.clone();
             self.enter(State::Rejected(reason), When::Never);
+        }
+    }
+
+    fn given_back(&mut self) {
+        if matches!(self.deposit.state, State::Review(_) | State::Rejected(_))
+            && self.deposit.suspense == Suspense::Held
+        {
+            self.deposit.suspense = Suspense::Left;
         }
     }
 

@@ -28,12 +28,27 @@ pub struct Notice {
     pub identity: String,
     /// Its name, if it has a sane one.
     pub event: Option<String>,
+    /// What it is about.
+    pub topic: Topic,
     /// The reference it names, if that is a well-formed one of ours.
     pub reference: Option<Reference>,
     /// What it says of a transaction.
     pub said: Said,
     /// Why it cannot be used, if so.
     pub oddity: Option<Oddity>,
+}
+
+/// What a webhook is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Topic {
+    /// A payment that succeeded.
+    Payment,
+    /// A refund of the payment it names; it does not say which.
+    Refund,
+    /// The dispute of this id at Paystack, about the payment it names.
+    Dispute(String),
+    /// Nothing that deposits are concerned with.
+    Other,
 }
 
 /// Why a webhook is parked. The codes are for ever.
@@ -45,7 +60,7 @@ pub enum Oddity {
     DuplicateKeys,
     /// An event we know nothing of.
     UnknownEvent,
-    /// A refund or a dispute: a person decides.
+    /// A refund that we did not ask for.
     NeedsPerson,
     /// Something it must say is missing or of the wrong type.
     Incomplete,
@@ -99,6 +114,7 @@ pub fn read(body: &[u8]) -> Notice {
     let odd = |oddity, event: Option<String>| Notice {
         identity: identity(event.as_deref().unwrap_or("unreadable"), &[&digest], &digest),
         event,
+        topic: Topic::Other,
         reference: None,
         said: Said::default(),
         oddity: Some(oddity),
@@ -114,19 +130,31 @@ pub fn read(body: &[u8]) -> Notice {
     let data = envelope.fields.get("data").map(|it| it.get()).unwrap_or_default();
     let Ok(data) = serde_json::from_str::<Object<Value>>(data) else {
         // Some events carry an array; those that concern deposits never do.
-        let oddity = trouble(&event).unwrap_or(Oddity::Incomplete);
+        let oddity = match topic(&event, None) {
+            Topic::Other => Oddity::UnknownEvent,
+            Topic::Payment | Topic::Refund | Topic::Dispute(_) => Oddity::Incomplete,
+        };
         return odd(oddity, Some(event));
     };
     if data.has_duplicates {
         return odd(Oddity::DuplicateKeys, Some(event));
     }
     let said = loose::said(|name| data.fields.get(name));
-    let reference = said.reference.as_deref().and_then(|it| Reference::parse(it).ok());
+    let topic = topic(&event, Some(&data.fields));
+    let named = match &topic {
+        Topic::Payment | Topic::Other => said.reference.clone(),
+        Topic::Refund => loose::text(data.fields.get("transaction_reference")),
+        Topic::Dispute(_) => {
+            let of = data.fields.get("transaction").and_then(Value::as_object);
+            loose::text(of.and_then(|it| it.get("reference")))
+        }
+    };
     Notice {
         identity: fact_identity(&event, &data.fields, &said, &digest),
-        oddity: trouble(&event).or_else(|| is_incomplete(&said).then_some(Oddity::Incomplete)),
+        oddity: trouble(&topic, named.is_some(), &said),
         event: Some(event),
-        reference,
+        reference: named.and_then(|it| Reference::parse(&it).ok()),
+        topic,
         said,
     }
 }
@@ -185,15 +213,28 @@ fn event_name(json: &str) -> Option<String> {
     is_sane.then_some(name)
 }
 
-/// Why an event of this name is not for a deposit's life, if so.
-fn trouble(event: &str) -> Option<Oddity> {
+fn topic(event: &str, data: Option<&BTreeMap<String, Value>>) -> Topic {
     if event == "charge.success" {
-        None
-    } else if event.starts_with("refund.") || event.starts_with("charge.dispute.") {
-        Some(Oddity::NeedsPerson)
+        Topic::Payment
+    } else if event.starts_with("refund.") {
+        Topic::Refund
+    } else if event.starts_with("charge.dispute.") {
+        let id = loose::whole_number(data.and_then(|it| it.get("id")));
+        Topic::Dispute(id.map(|it| it.to_string()).unwrap_or_default())
     } else {
-        Some(Oddity::UnknownEvent)
+        Topic::Other
     }
+}
+
+/// Why it cannot be used, if so.
+fn trouble(topic: &Topic, is_named: bool, said: &Said) -> Option<Oddity> {
+    let is_incomplete = match topic {
+        Topic::Other => return Some(Oddity::UnknownEvent),
+        Topic::Payment => is_incomplete(said),
+        Topic::Refund => !is_named || said.amount_minor.is_none(),
+        Topic::Dispute(id) => !is_named || id.is_empty(),
+    };
+    is_incomplete.then_some(Oddity::Incomplete)
 }
 
 fn is_incomplete(said: &Said) -> bool {
@@ -268,7 +309,7 @@ mod tests {
 
     #[test]
     fn what_is_odd_is_said_so() {
-        use Oddity::{DuplicateKeys, Incomplete, NeedsPerson, UnknownEvent, Unreadable};
+        use Oddity::{DuplicateKeys, Incomplete, UnknownEvent, Unreadable};
         for (body, expected) in [
             ("", Unreadable),
             ("[]", Unreadable),
@@ -279,8 +320,9 @@ mod tests {
             (r#"{"event":"charge.success\u0000","data":{}}"#, UnknownEvent),
             (r#"{"event":"transfer.success","data":{"id":1}}"#, UnknownEvent),
             (r#"{"event":"subscription.expiring_cards","data":[]}"#, UnknownEvent),
-            (r#"{"event":"refund.processed","data":{"amount":"1"}}"#, NeedsPerson),
-            (r#"{"event":"charge.dispute.create","data":{"id":1}}"#, NeedsPerson),
+            (r#"{"event":"refund.processed","data":{"amount":"1"}}"#, Incomplete),
+            (r#"{"event":"refund.processed","data":[]}"#, Incomplete),
+            (r#"{"event":"charge.dispute.create","data":{"id":1}}"#, Incomplete),
             (r#"{"event":"charge.success"}"#, Incomplete),
             (r#"{"event":"charge.success","data":null}"#, Incomplete),
             (r#"{"event":"charge.success","data":[]}"#, Incomplete),
@@ -292,6 +334,19 @@ mod tests {
         }
         let fraction = CHARGE.replace("1000000", "10000.5");
         assert_eq!(oddity(&fraction), Some(Incomplete));
+    }
+
+    #[test]
+    fn refunds_and_disputes_name_the_payment_they_are_about() {
+        let refund = r#"{"event":"refund.failed","data":{"transaction_reference":"dep-0192f0c1e6b87c3a","amount":4000}}"#;
+        let dispute = r#"{"event":"charge.dispute.create","data":{"id":358950,"transaction":{"reference":"dep-0192f0c1e6b87c3a"}}}"#;
+        for (body, topic) in
+            [(refund, Topic::Refund), (dispute, Topic::Dispute("358950".to_owned()))]
+        {
+            let notice = read(body.as_bytes());
+            assert_eq!((notice.topic, notice.oddity), (topic, None));
+            assert_eq!(notice.reference.unwrap().as_str(), "dep-0192f0c1e6b87c3a");
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What an operator does: looks at a deposit's life, and decides what nobody else may.
 //!
-//! `payments inspect` and `payments review` talk to the database, not to the running service: what
+//! `payments inspect`, `payments review` and `payments refund` talk to the database, not to the running service: what
 //! is decided is taken up by whichever process looks next, within a second.
+
+mod giving_back;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -9,14 +11,17 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use chassis::{Configure as _, Logging, postgres};
-use primitives::{DepositId, Timestamp};
+use primitives::{DepositId, ReturnId, Timestamp};
 
 use crate::desk::Desk;
 use crate::lifecycle::{Deposit, Event, State, Suspense};
 use crate::reference::Reference;
+use crate::returns::{Return, Since, committed_minor};
 use crate::store::decisions::{self, About, What};
 use crate::store::deposits::{self, Claim};
+use crate::store::returns;
 use crate::{Config, ORIGIN, desk};
+use giving_back::described_return;
 
 /// Most lines that a list has.
 const LIST_MAX: i64 = 500;
@@ -38,6 +43,8 @@ pub enum Verb {
     /// Shows what waits for a person, and takes that person's decision.
     #[command(subcommand)]
     Review(Review),
+    /// Gives what was paid for a deposit back to whoever paid it, through Paystack.
+    Refund(Refund),
 }
 
 /// What `payments inspect` takes.
@@ -52,45 +59,76 @@ pub struct Inspect {
 /// What `payments review` does.
 #[derive(Debug, clap::Subcommand)]
 pub enum Review {
-    /// Lists deposits and webhooks that wait for a person, oldest first.
+    /// Lists deposits, refunds, disputes and webhooks that wait for a person, oldest first.
     List(Common),
-    /// Has what was paid credited from the suspense account; if nothing is known to be paid, has
-    /// Paystack asked once more.
+    /// Has what was paid for a deposit credited from the suspense account; if nothing is known to be
+    /// paid, has Paystack asked once more. Of a refund or a dispute: says that the money went back.
     Accept(Decision),
-    /// Says that it is never credited; what was paid stays on the suspense account.
+    /// Says that a deposit is never credited; what was paid stays on the suspense account. Of a
+    /// refund or a dispute: says that the money did not go back.
     Reject(Decision),
-    /// Says that a parked webhook has been seen to; it changes nothing else.
+    /// Says that a parked webhook, or a dispute that cost us, has been seen to; it changes nothing
+    /// else.
     Dismiss(Dismissal),
 }
 
 /// A decision.
 #[derive(Debug, clap::Args)]
 pub struct Decision {
-    /// The deposit's reference.
-    reference: String,
-    /// Who decides.
-    #[arg(long, value_name = "NAME")]
-    who: String,
-    /// Why; kept for ever.
-    #[arg(long, value_name = "TEXT")]
-    why: String,
+    /// The deposit's reference, or the id of a refund or a dispute (`ret_…`).
+    name: String,
+    /// How much of a refund or a dispute went back, in minor units, if not all of it.
+    #[arg(long, value_name = "MINOR")]
+    amount: Option<u64>,
+    #[command(flatten)]
+    signature: Signature,
     #[command(flatten)]
     common: Common,
 }
 
-/// A decision about a webhook.
+/// That something has been seen to.
 #[derive(Debug, clap::Args)]
 pub struct Dismissal {
-    /// Its number in the list.
-    webhook_id: i64,
+    /// The webhook's number in the list, or the id of a dispute (`ret_…`).
+    name: String,
+    #[command(flatten)]
+    signature: Signature,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What `payments refund` takes.
+#[derive(Debug, clap::Args)]
+pub struct Refund {
+    /// The deposit's reference.
+    reference: String,
+    /// How much, in minor units; what is left of the payment if it is not said.
+    #[arg(long, value_name = "MINOR")]
+    amount: Option<u64>,
+    /// Also if a refund of the same amount is under way.
+    #[arg(long)]
+    again: bool,
+    #[command(flatten)]
+    signature: Signature,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Who decides, and why.
+#[derive(Debug, clap::Args)]
+pub struct Signature {
     /// Who decides.
     #[arg(long, value_name = "NAME")]
     who: String,
     /// Why; kept for ever.
     #[arg(long, value_name = "TEXT")]
     why: String,
-    #[command(flatten)]
-    common: Common,
+}
+
+impl Signature {
+    fn parts(&self) -> (&str, &str) {
+        (&self.who, &self.why)
+    }
 }
 
 /// What every one of them takes.
@@ -108,8 +146,11 @@ pub enum Refused {
     /// There is no such deposit.
     #[error("no deposit has this reference")]
     Unknown,
+    /// There is no such return.
+    #[error("no refund or dispute has this id")]
+    UnknownReturn,
     /// There is no such webhook, or it does not wait for a person.
-    #[error("no webhook of this number waits for a person")]
+    #[error("no webhook of this number, nor a dispute of this id, waits for a person")]
     NotParked,
     /// It does not wait for a person.
     #[error("the deposit is {0}: nothing is to be decided")]
@@ -120,9 +161,34 @@ pub enum Refused {
     /// What was paid is of another currency than the wallet.
     #[error("what was paid is of another currency than the wallet: it can only be rejected")]
     OtherCurrency,
+    /// A refund or a dispute does not wait for a person.
+    #[error("it is {0}: nothing is to be decided")]
+    ReturnNotInReview(&'static str),
+    /// How much went back is not said, or cannot be.
+    #[error("say how much went back (--amount): at most {0} in minor units")]
+    AmountNeeded(u64),
+    /// No wallet was credited, and nothing is kept for the payer.
+    #[error(
+        "the deposit is {0}: only what was credited, or rejected with its money put aside, is refunded"
+    )]
+    NotRefundable(&'static str),
+    /// Paystack never said what it calls the payment.
+    #[error("paystack's id of the payment is not known: refund it there")]
+    PaymentUnknown,
+    /// Less is left of the payment.
+    #[error("{0} are left of the payment, in minor units")]
+    TooMuch(u64),
+    /// The same again, perhaps by mistake.
+    #[error(
+        "{0} is a refund of the same amount and under way: say --again if another one is meant"
+    )]
+    AlreadyRefunding(ReturnId),
     /// Nobody said who, or why.
     #[error("say who decides (at most 200 characters) and why (at most 2,000)")]
     NotSigned,
+    /// Its money is the payer's again, or claimed.
+    #[error("what was paid is the payer's again, or a refund or a dispute claims it")]
+    GivenBack,
     /// It has been tried too often.
     #[error("it has been accepted too often: find out why the ledger refuses it")]
     TooOften,
@@ -133,6 +199,7 @@ pub enum Refused {
 pub fn run(verb: Verb) -> ExitCode {
     let common = match &verb {
         Verb::Inspect(Inspect { common, .. })
+        | Verb::Refund(Refund { common, .. })
         | Verb::Review(
             Review::List(common)
             | Review::Accept(Decision { common, .. })
@@ -170,13 +237,13 @@ async fn operate(verb: Verb, config: Config) -> anyhow::Result<Result<String, Re
         Verb::Inspect(it) => operator.inspect(&it.reference).await,
         Verb::Review(Review::List(_)) => operator.list().await.map(Ok),
         Verb::Review(Review::Accept(it)) => {
-            operator.accept(&it.reference, (&it.who, &it.why)).await
+            operator.accept(&it.name, it.amount, it.signature.parts()).await
         }
-        Verb::Review(Review::Reject(it)) => {
-            operator.reject(&it.reference, (&it.who, &it.why)).await
-        }
-        Verb::Review(Review::Dismiss(it)) => {
-            operator.dismiss(it.webhook_id, (&it.who, &it.why)).await
+        Verb::Review(Review::Reject(it)) => operator.reject(&it.name, it.signature.parts()).await,
+        Verb::Review(Review::Dismiss(it)) => operator.dismiss(&it.name, it.signature.parts()).await,
+        Verb::Refund(it) => {
+            let signed = it.signature.parts();
+            operator.refund(&it.reference, it.amount, it.again, signed).await
         }
     }
 }
@@ -208,14 +275,18 @@ impl Operator {
         let Some(deposit) = deposits::load(pool, deposit_id).await? else {
             return Ok(Err(Refused::Unknown));
         };
-        let mut text = format!("{deposit_id} is {}\n", described(&deposit));
+        let all = returns::of_deposit(pool, deposit_id).await?;
+        let mut text = format!("{deposit_id} is {}\n", described(&deposit, &all));
+        for it in &all {
+            writeln!(text, "{}", described_return(it))?;
+        }
         for moment in decisions::life(pool, deposit_id).await? {
             writeln!(text, "{}  {}", Timestamp::from_datetime(moment.at), moment.what)?;
         }
         Ok(Ok(text))
     }
 
-    /// Deposits and webhooks that wait for a person, a line each, oldest first.
+    /// Deposits, refunds, disputes and webhooks that wait for a person, a line each.
     ///
     /// # Errors
     /// When Postgres fails.
@@ -233,6 +304,7 @@ impl Operator {
             let asked = format!("{} {} asked for", it.amount_minor, it.currency);
             writeln!(text, "deposit {reference}  {reason}  {asked}, {paid}  {since}")?;
         }
+        text.push_str(&self.list_returns().await?);
         for it in decisions::parked(&self.0.pool, LIST_MAX).await? {
             let (event, reason) = (it.event.unwrap_or_default(), it.reason.unwrap_or_default());
             let (id, reference) = (it.webhook_id, it.reference.unwrap_or_default());
@@ -245,42 +317,56 @@ impl Operator {
         Ok(text)
     }
 
-    /// Has what was paid credited from the suspense account; if nothing is known to be paid, has
-    /// Paystack asked once more. `signed` is who and why.
+    /// Has what was paid for a deposit credited from the suspense account; if nothing is known to be
+    /// paid, has Paystack asked once more. Of a return: says that so much went back, in minor units.
+    /// `signed` is who and why.
     ///
     /// # Errors
     /// When Postgres fails. What cannot be decided now is the inner error.
     pub async fn accept(
         &self,
-        reference: &str,
+        name: &str,
+        amount_minor: Option<u64>,
         signed: (&str, &str),
     ) -> anyhow::Result<Result<String, Refused>> {
+        if let Ok(return_id) = ReturnId::parse(name) {
+            return self.went_back(return_id, amount_minor, signed).await;
+        }
         let until = Timestamp::now().plus(self.0.confirm_for);
-        self.decide(reference, Event::Accepted { until }, signed).await
+        self.decide(name, Event::Accepted { until }, signed).await
     }
 
-    /// Says that a deposit is never credited. `signed` is who and why.
+    /// Says that a deposit is never credited, or that nothing of a return went back. `signed` is who
+    /// and why.
     ///
     /// # Errors
     /// As [`Operator::accept`].
     pub async fn reject(
         &self,
-        reference: &str,
+        name: &str,
         signed: (&str, &str),
     ) -> anyhow::Result<Result<String, Refused>> {
-        self.decide(reference, Event::Rejected, signed).await
+        if let Ok(return_id) = ReturnId::parse(name) {
+            return self.did_not_go_back(return_id, signed).await;
+        }
+        self.decide(name, Event::Rejected, signed).await
     }
 
-    /// Says that a parked webhook has been seen to. `signed` is who and why.
+    /// Says that a parked webhook, or a dispute that cost us, has been seen to. `signed` is who and
+    /// why.
     ///
     /// # Errors
     /// As [`Operator::accept`].
     pub async fn dismiss(
         &self,
-        webhook_id: i64,
+        name: &str,
         signed: (&str, &str),
     ) -> anyhow::Result<Result<String, Refused>> {
         let Some(signed) = signature(signed) else { return Ok(Err(Refused::NotSigned)) };
+        if let Ok(return_id) = ReturnId::parse(name) {
+            return self.dismiss_loss(return_id, signed).await;
+        }
+        let Ok(webhook_id) = name.parse() else { return Ok(Err(Refused::NotParked)) };
         let mut tx = self.0.pool.begin().await.context("failed to begin")?;
         if !decisions::lock_parked(&mut tx, webhook_id).await? {
             return Ok(Err(Refused::NotParked));
@@ -316,7 +402,8 @@ impl Operator {
             return Ok(Err(Refused::Unknown));
         };
         let what = if event == Event::Rejected { What::Reject } else { What::Accept };
-        if let Some(refused) = refusal(&deposit, what) {
+        let all = returns::of_deposit(&mut *tx, deposit_id).await?;
+        if let Some(refused) = refusal(&deposit, &all, what) {
             return Ok(Err(refused));
         }
         decisions::insert(&mut tx, About::Deposit(deposit_id), what, signed, now).await?;
@@ -325,11 +412,12 @@ impl Operator {
             return Ok(Err(Refused::TooOften));
         }
         tx.commit().await.context("failed to commit")?;
-        Ok(Ok(format!("{deposit_id} is {}\n", described(&step.deposit))))
+        Ok(Ok(format!("{deposit_id} is {}\n", described(&step.deposit, &all))))
     }
 }
 
-fn described(deposit: &Deposit) -> String {
+/// Where a deposit stands, with what became of its money since.
+fn described(deposit: &Deposit, all: &[Return]) -> String {
     let aside = match deposit.suspense {
         Suspense::Nothing | Suspense::Left => "",
         Suspense::Owed => ", what was paid is on its way to the suspense account",
@@ -347,7 +435,8 @@ fn described(deposit: &Deposit) -> String {
         | State::Abandoned
         | State::Expired => String::new(),
     };
-    format!("{}{reason}{aside}", deposit.state.name())
+    let since = Since::of(deposit, all).map(|it| format!(", {it}")).unwrap_or_default();
+    format!("{}{reason}{aside}{since}", deposit.state.name())
 }
 
 /// Who decides and why, if both are said.
@@ -358,7 +447,7 @@ fn signature<'a>((who, why): (&'a str, &'a str)) -> Option<(&'a str, &'a str)> {
 }
 
 /// Why it cannot be decided now, if so.
-fn refusal(deposit: &Deposit, what: What) -> Option<Refused> {
+fn refusal(deposit: &Deposit, all: &[Return], what: What) -> Option<Refused> {
     if !matches!(deposit.state, State::Review(_)) {
         return Some(Refused::NotInReview(deposit.state.name()));
     }
@@ -367,8 +456,12 @@ fn refusal(deposit: &Deposit, what: What) -> Option<Refused> {
         (What::Accept, Suspense::Held) if !deposit.is_paid_in_its_currency() => {
             Some(Refused::OtherCurrency)
         }
+        (What::Accept, Suspense::Left) => Some(Refused::GivenBack),
+        (What::Accept, Suspense::Nothing | Suspense::Held) if committed_minor(all) > 0 => {
+            Some(Refused::GivenBack)
+        }
         (
-            What::Accept | What::Reject | What::Dismiss,
+            What::Accept | What::Reject | What::Dismiss | What::Refund,
             Suspense::Nothing | Suspense::Held | Suspense::Left,
         ) => None,
     }

@@ -1,10 +1,12 @@
-//! A thin client of Paystack: initialize and verify.
+//! A thin client of Paystack: initialize and verify; refunds and disputes are in [`returns`].
 //!
 //! It asks once. Whether to ask again, and under which reference, is for the rules: a POST that was
 //! repeated by the transport would be a second checkout. So the one thing an [`Error`] must say truly
 //! is whether something may have happened at Paystack.
 //!
 //! Answers are read loosely: any field may be missing, and an unknown status is not known yet.
+
+pub(crate) mod returns;
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};

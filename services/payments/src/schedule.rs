@@ -39,6 +39,8 @@ pub struct Schedule {
     pub late: Row,
     /// While Paystack or the ledger does not answer.
     pub unanswered: Row,
+    /// While a refund or a dispute is open at Paystack.
+    pub returning: Row,
 }
 
 impl Schedule {
@@ -52,6 +54,7 @@ impl Schedule {
             When::After(Pace::Confirm) => self.confirm,
             When::After(Pace::Late) => self.late,
             When::After(Pace::Unanswered) => self.unanswered,
+            When::After(Pace::Returning) => self.returning,
         };
         Some(now.plus(row.pause(n_looks, random)))
     }

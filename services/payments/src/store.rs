@@ -1,7 +1,7 @@
 //! All SQL of the service.
 //!
 //! Lock order, and nobody takes it the other way: a webhook's row, then a deposit's row, then what
-//! hangs on the deposit (attempts, requests, waiters), then the outbox. The reader of commands holds
+//! hangs on the deposit (attempts, requests, waiters, returns), then the outbox. The reader of commands holds
 //! its cursor before all of them. Claims skip what is locked, so they wait for nobody.
 //!
 //! Functions that write take a connection inside somebody's transaction. What is read back is checked
@@ -10,6 +10,7 @@
 pub(crate) mod decisions;
 pub(crate) mod deposits;
 pub(crate) mod requests;
+pub(crate) mod returns;
 mod row;
 pub(crate) mod timeline;
 pub(crate) mod waiters;
@@ -30,6 +31,15 @@ pub(crate) enum Error {
     /// A deposit.
     #[error("failed to {what} a deposit")]
     Deposit {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// A refund or a dispute.
+    #[error("failed to {what} a return")]
+    Return {
         /// What was tried.
         what: &'static str,
         /// Why it failed.
@@ -82,6 +92,7 @@ impl Error {
             Self::Begin(_) => return false,
             Self::Commit(source)
             | Self::Deposit { source, .. }
+            | Self::Return { source, .. }
             | Self::Request { source, .. }
             | Self::Waiters { source, .. }
             | Self::Webhook { source, .. } => source,

@@ -1,5 +1,7 @@
 //! The wire to what the rules know, and back.
 
+pub(crate) mod returns;
+
 use primitives::{
     AccountId, Amount, Currency, DepositId, RequestKey, System, Timestamp, TransferId,
 };
@@ -234,6 +236,10 @@ fn content_digest(transfer: &PostTransfer) -> [u8; 32] {
     for text in [&transfer.currency, &transfer.reference] {
         hash.update(text.len().to_be_bytes());
         hash.update(text);
+    }
+    if !transfer.of_transfer_id.is_empty() {
+        hash.update(transfer.kind.to_be_bytes());
+        hash.update(&transfer.of_transfer_id);
     }
     hash.finalize().into()
 }

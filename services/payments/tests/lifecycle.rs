@@ -433,7 +433,8 @@ fn about(event: Event, other: Reference) -> Event {
         | Event::Suspended
         | Event::SuspendUnknown
         | Event::Accepted { .. }
-        | Event::Rejected => event,
+        | Event::Rejected
+        | Event::GivenBack => event,
     }
 }
 

@@ -137,6 +137,33 @@ pub struct Pace {
         default_value_t = 1_209_600_000
     )]
     pub forget_after_ms: u64,
+    /// How soon an open refund or dispute is looked at; the pauses double from there.
+    #[arg(
+        id = "payments_return_first_ms",
+        long = "payments-return-first-ms",
+        env = "PAYMENTS_RETURN_FIRST_MS",
+        value_name = "MS",
+        default_value_t = 30_000
+    )]
+    pub return_first_ms: u64,
+    /// The longest pause between two looks at an open refund or dispute.
+    #[arg(
+        id = "payments_return_longest_ms",
+        long = "payments-return-longest-ms",
+        env = "PAYMENTS_RETURN_LONGEST_MS",
+        value_name = "MS",
+        default_value_t = 1_800_000
+    )]
+    pub return_longest_ms: u64,
+    /// How long after asking for a refund Paystack is believed that it has none.
+    #[arg(
+        id = "payments_refund_settle_ms",
+        long = "payments-refund-settle-ms",
+        env = "PAYMENTS_REFUND_SETTLE_MS",
+        value_name = "MS",
+        default_value_t = 120_000
+    )]
+    pub refund_settle_ms: u64,
     /// The least pause between two verifications caused by callers asking for the status.
     #[arg(
         id = "payments_look_pause_ms",
@@ -163,6 +190,7 @@ impl Pace {
             confirm: row(self.confirm_first_ms, confirm_longest),
             late: row(self.reconcile_late_ms, self.reconcile_late_ms),
             unanswered: row(self.confirm_first_ms, unanswered_longest.max(self.confirm_first_ms)),
+            returning: row(self.return_first_ms, self.return_longest_ms),
         }
     }
 
@@ -178,6 +206,7 @@ impl Pace {
             (self.reconcile_late_ms, "PAYMENTS_RECONCILE_LATE_MS"),
             (self.confirm_first_ms, "PAYMENTS_CONFIRM_FIRST_MS"),
             (self.confirm_for_ms, "PAYMENTS_CONFIRM_FOR_MS"),
+            (self.return_first_ms, "PAYMENTS_RETURN_FIRST_MS"),
         ];
         if let Some((_, name)) = positive.iter().find(|(value, _)| *value == 0) {
             return Err(format!("{name} must be more than zero"));
@@ -191,6 +220,14 @@ impl Pace {
             (
                 self.reconcile_first_ms <= self.reconcile_longest_ms,
                 "PAYMENTS_RECONCILE_LONGEST_MS must not be shorter than PAYMENTS_RECONCILE_FIRST_MS",
+            ),
+            (
+                self.return_first_ms <= self.return_longest_ms,
+                "PAYMENTS_RETURN_LONGEST_MS must not be shorter than PAYMENTS_RETURN_FIRST_MS",
+            ),
+            (
+                self.provider_timeout_ms < self.refund_settle_ms,
+                "PAYMENTS_REFUND_SETTLE_MS must be longer than a call to Paystack may take",
             ),
             (
                 self.abandon_after_ms <= self.forget_after_ms,

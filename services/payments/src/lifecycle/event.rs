@@ -89,6 +89,8 @@ pub enum Event {
     },
     /// A person says: this is never credited.
     Rejected,
+    /// What was paid and no wallet has is the payer's again.
+    GivenBack,
 }
 
 impl Event {
@@ -118,6 +120,7 @@ impl Event {
             Self::SuspendUnknown => "not suspended",
             Self::Accepted { .. } => "accepted",
             Self::Rejected => "rejected",
+            Self::GivenBack => "given back",
         }
     }
 
@@ -145,7 +148,8 @@ impl Event {
             | Self::Suspended
             | Self::SuspendUnknown
             | Self::Accepted { .. }
-            | Self::Rejected => String::new(),
+            | Self::Rejected
+            | Self::GivenBack => String::new(),
         }
     }
 }
@@ -187,4 +191,6 @@ pub enum Pace {
     Late,
     /// Paystack or the ledger did not answer.
     Unanswered,
+    /// A refund or a dispute is open at Paystack.
+    Returning,
 }

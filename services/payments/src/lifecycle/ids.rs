@@ -10,7 +10,7 @@ const TIME_BYTES: usize = 6;
 
 /// The transfer that `of` needs for a purpose, the `n`th of that kind: as old as `of`, and no
 /// other's.
-pub(super) fn transfer_id(of: Uuid, purpose: &str, n: u16) -> TransferId {
+pub(crate) fn transfer_id(of: Uuid, purpose: &str, n: u16) -> TransferId {
     let mut hash = Sha256::new();
     hash.update(of.as_bytes());
     hash.update(n.to_be_bytes());

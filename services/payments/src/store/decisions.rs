@@ -1,6 +1,6 @@
 //! What persons decided, and what they are shown before they do.
 
-use primitives::{DepositId, Timestamp};
+use primitives::{DepositId, ReturnId, Timestamp};
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 
@@ -13,8 +13,10 @@ pub(crate) enum What {
     Accept,
     /// Never to be credited.
     Reject,
-    /// Seen to, as far as a webhook is concerned.
+    /// Seen to, as far as a webhook or a loss is concerned.
     Dismiss,
+    /// To be given back.
+    Refund,
 }
 
 /// What it is about.
@@ -24,6 +26,8 @@ pub(crate) enum About {
     Deposit(DepositId),
     /// A webhook.
     Webhook(i64),
+    /// A refund or a dispute.
+    Return(ReturnId),
 }
 
 impl What {
@@ -33,6 +37,7 @@ impl What {
             Self::Accept => "accept",
             Self::Reject => "reject",
             Self::Dismiss => "dismiss",
+            Self::Refund => "refund",
         }
     }
 }
@@ -45,19 +50,22 @@ pub(crate) async fn insert(
     (who, why): (&str, &str),
     now: Timestamp,
 ) -> Result<(), Error> {
-    let (deposit_id, webhook_id) = match about {
-        About::Deposit(id) => (Some(id.uuid()), None),
-        About::Webhook(id) => (None, Some(id)),
+    let (deposit_id, webhook_id, return_id) = match about {
+        About::Deposit(id) => (Some(id.uuid()), None, None),
+        About::Webhook(id) => (None, Some(id), None),
+        About::Return(id) => (None, None, Some(id.uuid())),
     };
     sqlx::query!(
-        "insert into payments.decisions (decided_at, who, why, what, deposit_id, webhook_id)
-         values ($1, $2, $3, $4, $5, $6)",
+        "insert into payments.decisions (decided_at, who, why, what, deposit_id, webhook_id,
+                                         return_id)
+         values ($1, $2, $3, $4, $5, $6, $7)",
         datetime(now),
         who,
         why,
         what.code(),
         deposit_id,
         webhook_id,
+        return_id,
     )
     .execute(conn)
     .await
@@ -185,10 +193,12 @@ pub(crate) async fn life(pool: &PgPool, deposit_id: DepositId) -> Result<Vec<Mom
                from payments.deposits where deposit_id = $1
                union all
                select happened_at, 1, line_id,
-                      event || case when detail = '' then '' else ' (' || detail || ')' end
+                      coalesce((select r.kind || ' ' || replace('ret_' || t.return_id, '-', '') || ': '
+                                from payments.returns r where r.return_id = t.return_id), '')
+                          || event || case when detail = '' then '' else ' (' || detail || ')' end
                           || case when state_before = state_after then ''
                                   else ': ' || state_before || ' -> ' || state_after end
-               from payments.timeline where deposit_id = $1
+               from payments.timeline t where deposit_id = $1
                union all
                select received_at, 2, webhook_id,
                       'webhook ' || webhook_id || ' came: ' || coalesce(event, 'unreadable')
@@ -199,9 +209,12 @@ pub(crate) async fn life(pool: &PgPool, deposit_id: DepositId) -> Result<Vec<Mom
                   or reference in (select reference from payments.attempts where deposit_id = $1)
                union all
                select decided_at, 3, decision_id, who || ' decided to ' || what
-                          || coalesce(' webhook ' || webhook_id, '') || ': ' || why
+                          || coalesce(' webhook ' || webhook_id, '')
+                          || coalesce(' ' || replace('ret_' || return_id, '-', ''), '')
+                          || ': ' || why
                from payments.decisions
                where deposit_id = $1
+                  or return_id in (select return_id from payments.returns where deposit_id = $1)
                   or webhook_id in (
                       select webhook_id
                       from payments.webhooks

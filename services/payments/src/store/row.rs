@@ -191,15 +191,15 @@ fn suspense_of(name: &str) -> Result<Suspense, Error> {
     })
 }
 
-fn amount_of(minor: i64) -> Result<Amount, Error> {
+pub(super) fn amount_of(minor: i64) -> Result<Amount, Error> {
     Amount::from_i64(minor).map_err(|_| Error::Corrupt("amount"))
 }
 
-fn currency_of(code: &str) -> Result<Currency, Error> {
+pub(super) fn currency_of(code: &str) -> Result<Currency, Error> {
     Currency::parse(code).map_err(|_| Error::Corrupt("currency"))
 }
 
-fn reference_of(text: &str) -> Result<Reference, Error> {
+pub(super) fn reference_of(text: &str) -> Result<Reference, Error> {
     Reference::parse(text).map_err(|_| Error::Corrupt("reference"))
 }
 

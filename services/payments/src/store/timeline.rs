@@ -1,6 +1,6 @@
 //! Everything that ever happened to a deposit, one line each.
 
-use primitives::{DepositId, Timestamp};
+use primitives::{DepositId, ReturnId, Timestamp};
 use sqlx::PgConnection;
 
 use super::{Error, datetime};
@@ -8,6 +8,8 @@ use super::{Error, datetime};
 /// Something that happened.
 #[derive(Debug)]
 pub(crate) struct Line<'a> {
+    /// Of which of the deposit's returns, if it is one's.
+    pub(crate) return_id: Option<ReturnId>,
     /// What.
     pub(crate) event: &'a str,
     /// What it says of itself.
@@ -27,9 +29,10 @@ pub(crate) async fn add(
 ) -> Result<(), Error> {
     sqlx::query!(
         "insert into payments.timeline
-             (deposit_id, happened_at, event, detail, state_before, state_after)
-         values ($1, $2, $3, $4, $5, $6)",
+             (deposit_id, return_id, happened_at, event, detail, state_before, state_after)
+         values ($1, $2, $3, $4, $5, $6, $7)",
         deposit_id.uuid(),
+        line.return_id.map(ReturnId::uuid),
         datetime(now),
         line.event,
         line.detail,

@@ -74,6 +74,11 @@ impl Ledger {
         self.desk().books.account(account_id).map_or(0, |it| it.standing.balance_minor)
     }
 
+    /// What is held of it.
+    pub(crate) fn held(&self, account_id: AccountId) -> i64 {
+        self.desk().books.account(account_id).map_or(0, |it| it.standing.held_minor)
+    }
+
     /// What a system account of naira holds.
     pub(crate) fn system(&self, system: System) -> i64 {
         self.balance(AccountId::system(system, Currency::NGN))
@@ -154,19 +159,30 @@ fn read(payload: &[u8], is_several: bool) -> Command {
 }
 
 fn transfer(it: wire::PostTransfer) -> Transfer {
-    let of = Move {
+    use wire::TransferKind::{
+        Capture, Deposit, Expiry, Hold, Internal, Release, Reversal, Unspecified, Wallet,
+    };
+    let of = || Move {
         debit_account_id: WireId::read("debit", &it.debit_account_id).unwrap(),
         credit_account_id: WireId::read("credit", &it.credit_account_id).unwrap(),
         amount: convert::amount("amount", it.amount_minor).unwrap(),
         currency: convert::currency("currency", &it.currency).unwrap(),
     };
+    let hold_id = || WireId::read("hold", &it.of_transfer_id).unwrap();
     Transfer {
         id: WireId::read("transfer_id", &it.transfer_id).unwrap(),
-        action: if it.kind() == wire::TransferKind::Deposit {
-            Action::Deposit(of)
-        } else {
-            assert_eq!(it.kind(), wire::TransferKind::Internal, "payments asks for nothing else");
-            Action::Internal(of)
+        action: match it.kind() {
+            Deposit => Action::Deposit(of()),
+            Internal => Action::Internal(of()),
+            Hold => Action::Hold { of: of(), expires_at: None },
+            Capture => {
+                let amount = Some(convert::amount("amount", it.amount_minor).unwrap());
+                Action::Capture { hold_id: hold_id(), amount }
+            }
+            Release => Action::Release { hold_id: hold_id() },
+            other @ (Unspecified | Wallet | Expiry | Reversal) => {
+                panic!("payments does not ask for {other:?}")
+            }
         },
         note: it.note,
         reference: it.reference,

@@ -16,6 +16,8 @@ mod ledger;
 #[cfg(test)]
 mod reconcile;
 #[cfg(test)]
+mod returns;
+#[cfg(test)]
 mod review;
 #[cfg(test)]
 mod store;

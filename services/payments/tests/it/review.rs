@@ -27,12 +27,12 @@ async fn what_a_person_accepts_is_credited_as_it_was_paid_and_once() {
     let operator = Operator::connect(&world.config).await.unwrap();
     let listed = operator.list().await.unwrap();
     assert!(listed.contains(&reference) && listed.contains("4999 NGN paid, held"), "{listed}");
-    operator.accept(&reference, SIGNED).await.unwrap().unwrap();
+    operator.accept(&reference, None, SIGNED).await.unwrap().unwrap();
     world.until("credited").await;
     assert_eq!(world.ledger.balance(account_id), 4_999);
     assert_eq!(world.ledger.system(System::Suspense), 0);
     assert_eq!(world.ledger.system(System::PaystackClearing), -4_999);
-    let again = operator.accept(&reference, SIGNED).await.unwrap();
+    let again = operator.accept(&reference, None, SIGNED).await.unwrap();
     assert_eq!(again, Err(Refused::NotInReview("credited")));
     let shown = world.status(account_id, &reference).await;
     assert_eq!(shown.amount_minor, 4_999);
@@ -57,10 +57,10 @@ async fn a_parked_webhook_waits_until_a_person_has_seen_to_it() {
     let by_hand = "update payments.webhooks set state = 'dismissed'";
     let refused = store::refused_by(world.pool(), by_hand).await;
     assert_eq!(refused.as_deref(), Some("webhooks_parked_needs_a_person"));
-    assert_eq!(operator.dismiss(1, ("", "")).await.unwrap(), Err(Refused::NotSigned));
-    assert_eq!(operator.dismiss(99, SIGNED).await.unwrap(), Err(Refused::NotParked));
-    operator.dismiss(1, SIGNED).await.unwrap().unwrap();
-    assert_eq!(operator.dismiss(1, SIGNED).await.unwrap(), Err(Refused::NotParked));
+    assert_eq!(operator.dismiss("1", ("", "")).await.unwrap(), Err(Refused::NotSigned));
+    assert_eq!(operator.dismiss("99", SIGNED).await.unwrap(), Err(Refused::NotParked));
+    operator.dismiss("1", SIGNED).await.unwrap().unwrap();
+    assert_eq!(operator.dismiss("1", SIGNED).await.unwrap(), Err(Refused::NotParked));
     assert!(!operator.list().await.unwrap().contains("webhook"));
     // Told once more, it is still the same fact.
     assert!(world.sandbox.resend(&reference));
@@ -82,7 +82,7 @@ async fn what_a_person_rejects_stays_on_the_suspense_account_for_ever() {
     operator.reject(&reference, SIGNED).await.unwrap().unwrap();
     assert_eq!(store::deposits(world.pool()).await[0].state, "rejected");
     for late in
-        [operator.accept(&reference, SIGNED).await, operator.reject(&reference, SIGNED).await]
+        [operator.accept(&reference, None, SIGNED).await, operator.reject(&reference, SIGNED).await]
     {
         assert_eq!(late.unwrap(), Err(Refused::NotInReview("rejected")));
     }
@@ -103,7 +103,7 @@ async fn a_wallet_that_was_frozen_is_credited_when_a_person_says_so_again() {
     world.until_put_aside().await;
     let operator = Operator::connect(&world.config).await.unwrap();
     // Still frozen: the ledger says no once more, and the money stays where it is.
-    operator.accept(&started.reference, SIGNED).await.unwrap().unwrap();
+    operator.accept(&started.reference, None, SIGNED).await.unwrap().unwrap();
     eventually("the second no", BOUND, async || {
         let [it] = store::deposits(world.pool()).await.try_into().unwrap();
         let is_back = it.state == "review" && it.n_accepted == 1;
@@ -112,7 +112,7 @@ async fn a_wallet_that_was_frozen_is_credited_when_a_person_says_so_again() {
     .await;
     assert_eq!(world.ledger.system(System::Suspense), 5_000);
     world.ledger.unfreeze(account_id);
-    operator.accept(&started.reference, SIGNED).await.unwrap().unwrap();
+    operator.accept(&started.reference, None, SIGNED).await.unwrap().unwrap();
     world.until("credited").await;
     assert_eq!(world.ledger.balance(account_id), 5_000);
     assert_eq!(world.ledger.system(System::Suspense), 0);
@@ -134,7 +134,7 @@ async fn a_decision_needs_a_name_a_reason_and_something_to_decide() {
         ("no reference", SIGNED, Refused::Unknown),
         (reference, SIGNED, Refused::NotInReview("pending")),
     ] {
-        assert_eq!(operator.accept(reference, signed).await.unwrap(), Err(refused));
+        assert_eq!(operator.accept(reference, None, signed).await.unwrap(), Err(refused));
     }
     assert_eq!(operator.inspect("dep-x").await.unwrap(), Err(Refused::Unknown));
     assert_eq!(operator.list().await.unwrap(), "nothing waits for a person\n");

@@ -29,6 +29,29 @@ pub(crate) async fn deposits(pool: &PgPool) -> Vec<Stored> {
     .unwrap()
 }
 
+/// A refund or a dispute as it is stored.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct StoredReturn {
+    pub(crate) return_id: Uuid,
+    pub(crate) kind: String,
+    pub(crate) state: String,
+    pub(crate) cover: String,
+    pub(crate) taken_minor: Option<i64>,
+    pub(crate) currency: String,
+    pub(crate) trouble: Option<String>,
+    pub(crate) n_asked: i16,
+}
+
+pub(crate) async fn returns(pool: &PgPool) -> Vec<StoredReturn> {
+    sqlx::query_as(
+        "select return_id, kind, state, cover, taken_minor, currency, trouble, n_asked
+         from payments.returns order by created_at, return_id",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap()
+}
+
 /// Every webhook: event, state, reason, how often it came, by which key.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub(crate) struct Webhook {

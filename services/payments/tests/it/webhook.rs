@@ -110,8 +110,8 @@ async fn a_signed_webhook_that_does_not_fit_is_kept_for_a_person_and_credits_not
         (b"{\"event\":\"charge.success\"".to_vec(), "unreadable"),
         (text.replace("charge.success", "charge.refreshed").into_bytes(), "unknown_event"),
         (text.replace("charge.success", "CHARGE.SUCCESS").into_bytes(), "unknown_event"),
-        (text.replace("charge.success", "charge.dispute.create").into_bytes(), "needs_person"),
-        (text.replace("charge.success", "refund.processed").into_bytes(), "needs_person"),
+        (text.replace("charge.success", "charge.dispute.create").into_bytes(), "incomplete"),
+        (text.replace("charge.success", "refund.processed").into_bytes(), "incomplete"),
         (vec![b'['; 100_000], "unreadable"),
     ];
     for (body, _) in &cases {

@@ -5,6 +5,7 @@ use ledger_core::{
     Transfer,
 };
 use payments::lifecycle::{Credit, Deposit, Source};
+use payments::returns::{self, Cover, Return};
 use primitives::{AccountId, Amount, ChangeId, Currency, System, Timestamp, TransferId};
 
 /// The currencies that people pay in.
@@ -87,6 +88,73 @@ impl Ledger {
         let transfers = vec![transfer(deposit.suspend_transfer_id(), action)];
         self.ask(Body::Post { transfers, linked: false }, now)
     }
+
+    /// As `give_back` asks for it.
+    pub(crate) fn hold(&mut self, it: &Return, now: Timestamp) -> Result<(), Rejection> {
+        let of = back(it, source(it), it.amount.expect("it is known how much"));
+        let transfers =
+            vec![transfer(it.hold_transfer_id(), Action::Hold { of, expires_at: None })];
+        self.ask(Body::Post { transfers, linked: false }, now)
+    }
+
+    /// As `give_back` asks for it.
+    pub(crate) fn take(&mut self, it: &Return, now: Timestamp) -> Result<(), Rejection> {
+        let (id, taken) = (it.take_transfer_id(), it.taken.expect("it is known how much"));
+        let mut transfers = Vec::new();
+        if it.cover == Cover::Held {
+            let hold_id = it.hold_transfer_id();
+            transfers.push(transfer(id, Action::Capture { hold_id, amount: Some(taken) }));
+            if it.amount.is_some_and(|all| taken < all) {
+                transfers.push(transfer(it.release_transfer_id(), Action::Release { hold_id }));
+            }
+        } else {
+            let suspense = AccountId::system(System::Suspense, it.payment.currency);
+            transfers.push(transfer(id, Action::Internal(back(it, suspense, taken))));
+        }
+        let linked = transfers.len() > 1;
+        self.ask(Body::Post { transfers, linked }, now)
+    }
+
+    /// As `give_back` asks for it.
+    pub(crate) fn release(&mut self, it: &Return, now: Timestamp) -> Result<(), Rejection> {
+        let release = Action::Release { hold_id: it.hold_transfer_id() };
+        let transfers = vec![transfer(it.release_transfer_id(), release)];
+        self.ask(Body::Post { transfers, linked: false }, now)
+    }
+
+    /// Somebody pays somebody; whether there was enough.
+    pub(crate) fn pay(
+        &mut self,
+        (from, to): (AccountId, AccountId),
+        minor: u64,
+        now: Timestamp,
+    ) -> bool {
+        let of = Move {
+            debit_account_id: from,
+            credit_account_id: to,
+            amount: amount(minor),
+            currency: Currency::NGN,
+        };
+        let transfers = vec![transfer(TransferId::generate(), Action::Wallet(of))];
+        self.ask(Body::Post { transfers, linked: false }, now).is_ok()
+    }
+
+    pub(crate) fn held(&self, account_id: AccountId) -> i64 {
+        self.0.account(account_id).map_or(0, |it| it.standing.held_minor)
+    }
+}
+
+fn source(it: &Return) -> AccountId {
+    match it.payment.source {
+        returns::Source::Wallet(account_id) => account_id,
+        returns::Source::Suspense => AccountId::system(System::Suspense, it.payment.currency),
+    }
+}
+
+fn back(it: &Return, debit_account_id: AccountId, amount: Amount) -> Move {
+    let currency = it.payment.currency;
+    let credit_account_id = AccountId::system(System::PaystackClearing, currency);
+    Move { debit_account_id, credit_account_id, amount, currency }
 }
 
 fn transfer(id: TransferId, action: Action) -> Transfer {
@@ -103,8 +171,11 @@ fn transfer(id: TransferId, action: Action) -> Transfer {
 
 /// The same for the same, and for nothing else.
 fn digest(action: &Action) -> [u8; 32] {
-    let of = action.of().expect("it says what it moves");
     let mut digest = [0; 32];
+    let Some(of) = action.of() else {
+        digest[0] = 1;
+        return digest;
+    };
     digest[..8].copy_from_slice(&of.amount.minor().to_be_bytes());
     digest[8..24].copy_from_slice(of.credit_account_id.uuid().as_bytes());
     digest

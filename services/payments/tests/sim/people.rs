@@ -4,6 +4,11 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sandbox::paystack::model::{Attempt, Outcome};
 
+/// A test card whose refund fails.
+const FAILS: &str = "4084080000671803";
+/// A test card whose refund needs the payer's bank account.
+const NEEDS_ATTENTION: &str = "4084080000671902";
+
 /// What goes wrong, and how often.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Weather {
@@ -67,7 +72,10 @@ impl Dice {
     pub(crate) fn attempt(&mut self, amount_minor: u64) -> Attempt {
         let good = Attempt::new(Outcome::Success);
         match self.below(100) {
-            0..70 => good,
+            0..60 => good,
+            // Cards whose refunds fail, or need the payer's account.
+            60..65 => Attempt { card: FAILS.to_owned(), ..good },
+            65..70 => Attempt { card: NEEDS_ATTENTION.to_owned(), ..good },
             70..80 => Attempt { other_amount: Some(amount_minor + 1 + self.below(50)), ..good },
             80..84 => Attempt { other_currency: Some("USD".to_owned()), ..good },
             84..94 => Attempt::new(Outcome::Failed),

@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use ledger_core::Change;
 use payments::lifecycle::{
-    Checkout, Deposit, Effect, Event, Intent, Paid, State, Suspense, Verdict, When, Work, step,
+    Checkout, Deposit, Effect, Event, Intent, Paid, Reason, State, Suspense, Verdict, When, Work,
+    step,
 };
-use payments::notice;
+use payments::notice::{self, Topic};
 use payments::reference::Reference;
+use payments::returns::Return;
 use payments::verdict::{Domain, Expected, FeesPaidBy, judge, said};
-use primitives::{AccountId, Currency, DepositId, System, Timestamp, TransferId};
+use primitives::{AccountId, Currency, DepositId, Timestamp, TransferId};
 use sandbox::paystack::model::{Call, Model, Settings, Status};
 use serde_json::{Value, json};
 
-use crate::books::{CURRENCIES, Ledger, amount};
+use crate::books::{Ledger, amount};
+use crate::giving_back::Later;
 use crate::people::{Dice, Weather};
 
 /// Seconds from the beginning until an unpaid deposit is abandoned, and until nobody looks.
@@ -25,6 +28,8 @@ const FORGET_AFTER: u64 = 5_000;
 const BEGIN_WITHIN: u64 = 3_000;
 /// From here on nothing goes wrong any more, so that everything comes to an end.
 const CALM_AFTER: u64 = 20_000;
+/// How often Paystack is asked for all its disputes.
+const SWEEP_EVERY: u64 = 5_000;
 /// A worker that died is followed by another one after so long.
 const LEASE: u64 = 20;
 /// How long verify may take to agree with a webhook.
@@ -39,6 +44,8 @@ pub(crate) enum Bug {
     CreditWebhookAmount,
     /// A deposit is credited in our record before the ledger was asked.
     MarkBeforeLedger,
+    /// Who got no answer asks for a refund again, without looking whether it was made.
+    AskAgain,
 }
 
 /// What happened in a run.
@@ -53,11 +60,16 @@ pub(crate) struct Tally {
     pub(crate) n_lost: u64,
     pub(crate) n_repeated: u64,
     pub(crate) n_late: u64,
+    pub(crate) n_refunded: u64,
+    pub(crate) n_kept: u64,
+    pub(crate) n_lost_disputes: u64,
+    pub(crate) n_uncovered: u64,
+    pub(crate) n_asked_again: u64,
 }
 
 impl Tally {
     /// What must be seen for a run to show anything.
-    pub(crate) const fn all(&self) -> [(&'static str, u64); 7] {
+    pub(crate) const fn all(&self) -> [(&'static str, u64); 12] {
         [
             ("credited", self.n_credited),
             ("accepted", self.n_accepted),
@@ -66,6 +78,11 @@ impl Tally {
             ("lost questions and answers", self.n_lost),
             ("repeated webhooks", self.n_repeated),
             ("late payments", self.n_late),
+            ("refunds", self.n_refunded),
+            ("refunds that failed and disputes that were won", self.n_kept),
+            ("disputes that were lost", self.n_lost_disputes),
+            ("losses that no hold covered", self.n_uncovered),
+            ("refunds that were asked for again", self.n_asked_again),
         ]
     }
 
@@ -79,42 +96,54 @@ impl Tally {
         self.n_lost += other.n_lost;
         self.n_repeated += other.n_repeated;
         self.n_late += other.n_late;
+        self.n_refunded += other.n_refunded;
+        self.n_kept += other.n_kept;
+        self.n_lost_disputes += other.n_lost_disputes;
+        self.n_uncovered += other.n_uncovered;
+        self.n_asked_again += other.n_asked_again;
     }
 }
 
 /// A deposit as it is stored, and what is remembered of it for the judgement.
-struct Case {
-    deposit: Deposit,
+pub(super) struct Case {
+    pub(super) deposit: Deposit,
     due: Option<Timestamp>,
-    life: Vec<String>,
+    pub(super) life: Vec<String>,
     n_credited: u64,
+    /// Its refunds and disputes, and when they are due.
+    pub(super) returns: Vec<(Return, Option<Timestamp>)>,
+    /// Whom it pays.
+    pub(super) shop: AccountId,
 }
 
 /// What is to happen, and to which deposit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Todo {
+pub(super) enum Todo {
     Look(usize),
     Pay(usize),
     Operate(usize),
     Webhook(Vec<u8>),
+    Later(Later),
 }
 
 /// Everything there is.
 pub(crate) struct World {
     pub(crate) tally: Tally,
-    bug: Option<Bug>,
-    is_traced: bool,
+    pub(super) bug: Option<Bug>,
+    pub(super) is_traced: bool,
     /// Whose the references are that Paystack was given.
-    references: HashMap<Reference, usize>,
-    dice: Dice,
-    weather: Weather,
-    now: Timestamp,
+    pub(super) references: HashMap<Reference, usize>,
+    pub(super) dice: Dice,
+    pub(super) weather: Weather,
+    pub(super) now: Timestamp,
     begun_at: Timestamp,
-    paystack: Model,
-    ledger: Ledger,
-    cases: Vec<Case>,
+    pub(super) paystack: Model,
+    pub(super) ledger: Ledger,
+    pub(super) cases: Vec<Case>,
     agenda: BinaryHeap<Reverse<(Timestamp, u64, Todo)>>,
     n_todos: u64,
+    /// When something happens at Paystack by itself.
+    paystack_due: Option<Timestamp>,
 }
 
 impl World {
@@ -146,9 +175,13 @@ impl World {
             cases: Vec::new(),
             agenda: BinaryHeap::new(),
             n_todos: 0,
+            paystack_due: None,
         };
         for _ in 0..n_deposits {
             world.begin();
+        }
+        for n in 1..=CALM_AFTER * 2 / SWEEP_EVERY {
+            world.schedule(world.after(n * SWEEP_EVERY), Todo::Later(Later::Sweep));
         }
         world
     }
@@ -171,24 +204,33 @@ impl World {
         let ids = (DepositId::generate(), TransferId::generate());
         let deposit = Deposit::intent(ids, intent, begins_at);
         let n = self.cases.len();
-        self.cases.push(Case { deposit, due: Some(begins_at), life: Vec::new(), n_credited: 0 });
+        let shop = AccountId::generate();
+        self.ledger.open(shop, self.now);
+        self.cases.push(Case {
+            deposit,
+            due: Some(begins_at),
+            life: Vec::new(),
+            n_credited: 0,
+            returns: Vec::new(),
+            shop,
+        });
         self.schedule(begins_at, Todo::Look(n));
         let pays_at = begins_at.plus(Duration::from_secs(1 + self.dice.below(FORGET_AFTER - 2)));
         self.schedule(pays_at, Todo::Pay(n));
         self.tally.n_deposits += 1;
     }
 
-    fn schedule(&mut self, at: Timestamp, todo: Todo) {
+    pub(super) fn schedule(&mut self, at: Timestamp, todo: Todo) {
         self.n_todos += 1;
         self.agenda.push(Reverse((at, self.n_todos, todo)));
     }
 
-    fn after(&self, seconds: u64) -> Timestamp {
+    pub(super) fn after(&self, seconds: u64) -> Timestamp {
         self.now.plus(Duration::from_secs(seconds))
     }
 
     /// Some moment of the next seconds.
-    fn within(&mut self, seconds: u64) -> Timestamp {
+    pub(super) fn within(&mut self, seconds: u64) -> Timestamp {
         let later = 1 + self.dice.below(seconds);
         self.after(later)
     }
@@ -207,6 +249,7 @@ impl World {
                 Todo::Pay(n) => self.pay(n),
                 Todo::Operate(n) => self.operate(n),
                 Todo::Webhook(body) => self.told(&body),
+                Todo::Later(todo) => self.give_back_todo(todo),
             }
             n_events += 1;
             if n_events > most {
@@ -218,7 +261,7 @@ impl World {
     }
 
     /// A step of a deposit, stored.
-    fn happen(&mut self, n: usize, event: Event) -> Vec<Effect> {
+    pub(super) fn happen(&mut self, n: usize, event: Event) -> Vec<Effect> {
         let case = &mut self.cases[n];
         let told =
             self.is_traced.then(|| format!("{} {} {}", self.now, event.name(), event.detail()));
@@ -228,6 +271,7 @@ impl World {
             case.life.push(format!("{told}: {before} -> {after}"));
         }
         case.deposit = step.deposit;
+        let mut is_credited = false;
         for effect in &step.effects {
             match effect {
                 Effect::Look(When::Now) => case.due = Some(self.now),
@@ -236,12 +280,18 @@ impl World {
                     case.due = Some(self.now.plus(Duration::from_secs(pause)));
                 }
                 Effect::Look(When::Never) => case.due = None,
-                Effect::AnnounceCredited => case.n_credited += 1,
+                Effect::AnnounceCredited => {
+                    case.n_credited += 1;
+                    is_credited = true;
+                }
                 Effect::AnnounceParked | Effect::Answer | Effect::Initialize => {}
             }
         }
         if let Some(due) = self.cases[n].due {
             self.schedule(due, Todo::Look(n));
+        }
+        if is_credited {
+            self.live_on(n);
         }
         if step.effects.contains(&Effect::AnnounceParked) {
             let at = self.within(5_000);
@@ -251,7 +301,7 @@ impl World {
     }
 
     /// Whether the process dies here; somebody else takes the deposit up after the lease.
-    fn dies(&mut self, n: usize) -> bool {
+    pub(super) fn dies(&mut self, n: usize) -> bool {
         let dies = self.dice.happens(self.weather.crash);
         if dies {
             self.tally.n_crashes += 1;
@@ -260,7 +310,7 @@ impl World {
         dies
     }
 
-    fn loses(&mut self) -> bool {
+    pub(super) fn loses(&mut self) -> bool {
         let loses = self.dice.happens(self.weather.lost);
         self.tally.n_lost += u64::from(loses);
         loses
@@ -407,8 +457,23 @@ impl World {
         if !is_paid && self.dice.happens(0.5) && again_at < forget_at {
             self.schedule(again_at, Todo::Pay(n));
         }
+        self.drain();
+        if is_paid && self.dice.happens(0.1) {
+            let at = self.within(8_000);
+            self.schedule(at, Todo::Later(Later::Contest(n)));
+        }
+    }
+
+    /// Webhooks of whatever happened at Paystack, and when something happens there next.
+    pub(super) fn drain(&mut self) {
         for event in self.paystack.take_effects().events {
             self.send(json!({ "event": event.name, "data": event.data }));
+        }
+        if let Some(at) = self.paystack.next_due()
+            && self.paystack_due.is_none_or(|due| due <= self.now || at < due)
+        {
+            self.paystack_due = Some(at);
+            self.schedule(at, Todo::Later(Later::Paystack));
         }
     }
 
@@ -434,6 +499,9 @@ impl World {
         let notice = notice::read(body);
         let Some(reference) = notice.reference.clone() else { return };
         let Some(n) = self.references.get(&reference).copied() else { return };
+        if notice.topic != Topic::Payment {
+            return self.told_of_return(n, &notice, &reference);
+        }
         let until = self.now.plus(CONFIRM_FOR);
         let expected = self.expected(n, &reference);
         let meaning = notice::meaning(&notice, &self.cases[n].deposit, &expected, until);
@@ -462,11 +530,16 @@ impl World {
         if self.dice.happens(0.7) {
             self.ledger.change(account_id, Change::Unfreeze, self.now);
         }
-        if n_accepted < 5 && self.dice.happens(0.7) {
+        let is_claimed = self.is_claimed(n);
+        if !is_claimed && n_accepted < 5 && self.dice.happens(0.7) {
             let until = self.now.plus(CONFIRM_FOR);
             self.happen(n, Event::Accepted { until });
         } else {
             self.happen(n, Event::Rejected);
+            if self.dice.happens(0.5) {
+                let at = self.within(5_000);
+                self.schedule(at, Todo::Later(Later::Refund(n)));
+            }
         }
         if matches!(self.cases[n].deposit.state, State::Review(_)) {
             let at = self.within(5_000);
@@ -486,22 +559,14 @@ impl World {
             let is_rejected = matches!(case.deposit.state, State::Rejected(_));
             self.tally.n_rejected += u64::from(is_rejected);
         }
-        let collected = self.paystack.collected();
-        for currency in CURRENCIES {
-            let owed = collected.get(currency.as_str()).copied().unwrap_or(0);
-            let clearing = self.ledger.system(System::PaystackClearing, currency);
-            if clearing.checked_neg() != i64::try_from(owed).ok() {
-                return Err(format!("{currency}: {clearing} in clearing, {owed} collected"));
-            }
-        }
-        Ok(())
+        self.judge_sums()
     }
 
     fn judge_one(&self, case: &Case) -> Result<(), String> {
         let Case { deposit, n_credited, .. } = case;
         let paid = self.paystack.find(deposit.attempt.reference.as_str());
-        let paid = paid.filter(|it| it.status == Status::Success);
-        let balance = self.ledger.balance(deposit.account_id);
+        let paid = paid.filter(|it| it.status.is_paid());
+        let balance = self.judge_returns(case)?;
         let is_credited = deposit.state == State::Credited;
         if *n_credited != u64::from(is_credited) {
             return Err(format!("it was announced {n_credited} times"));
@@ -514,11 +579,14 @@ impl World {
         if is_credited && deposit.n_accepted == 0 && !is_right {
             return Err("something else was paid than what was asked for".to_owned());
         }
-        let is_held = deposit.suspense == Suspense::Held;
+        let is_held = matches!(deposit.suspense, Suspense::Held | Suspense::Left);
         let expected = if is_credited {
             i64::try_from(paid.amount).unwrap_or(-1)
         } else if matches!(deposit.state, State::Rejected(_)) && is_held {
             // A person's word.
+            0
+        } else if deposit.state == State::Rejected(Reason::Reversed) {
+            // Gone before it was booked.
             0
         } else {
             return Err(format!("it was paid and is {}", deposit.state.name()));

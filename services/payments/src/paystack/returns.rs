@@ -1,0 +1,119 @@
+//! Refunds and disputes at Paystack.
+
+use primitives::{Amount, Currency};
+use reqwest::{Method, RequestBuilder};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{Client, Error};
+use crate::returns::{DisputeSaid, RefundSaid};
+
+/// Refunds in one page of a list.
+const PAGE: usize = 100;
+/// Most pages that are read of the refunds of one payment.
+const PAGES_MAX: usize = 20;
+
+/// What a refund is asked for with.
+#[derive(Debug, Clone)]
+pub(crate) struct AskRefund<'a> {
+    /// Paystack's id of the payment.
+    pub(crate) transaction_id: &'a str,
+    /// How much, in minor units.
+    pub(crate) amount: Amount,
+    /// In which currency; the payment's.
+    pub(crate) currency: Currency,
+    /// What Paystack keeps, so that it is found again.
+    pub(crate) tag: &'a str,
+}
+
+/// What a refund is asked for with; the names are Paystack's.
+#[derive(Serialize)]
+struct RefundBody<'a> {
+    transaction: &'a str,
+    amount: u64,
+    currency: &'a str,
+    merchant_note: &'a str,
+}
+
+impl Client {
+    /// Asks for a refund, once. Paystack would make another one of a repeat.
+    pub(crate) async fn refund(&self, asked: &AskRefund<'_>) -> Result<RefundSaid, Error> {
+        let body = RefundBody {
+            transaction: asked.transaction_id,
+            amount: asked.amount.minor(),
+            currency: asked.currency.as_str(),
+            merchant_note: asked.tag,
+        };
+        let request = self.request(Method::POST, &["refund"]).json(&body);
+        Ok(RefundSaid::read(&object(self.data("refund", request).await?)?))
+    }
+
+    /// The refund of a payment that carries a tag, if there is one. Harmless to repeat.
+    pub(crate) async fn find_refund(
+        &self,
+        transaction_id: &str,
+        tag: &str,
+    ) -> Result<Option<RefundSaid>, Error> {
+        for page in 1..=PAGES_MAX {
+            let found = self.refunds(transaction_id, page).await?;
+            let n_found = found.len();
+            let ours = found.into_iter().find(|it| it.merchant_note.as_deref() == Some(tag));
+            if ours.is_some() || n_found < PAGE {
+                return Ok(ours);
+            }
+        }
+        Err(Error::Strange("more refunds than there can be"))
+    }
+
+    async fn refunds(&self, transaction_id: &str, page: usize) -> Result<Vec<RefundSaid>, Error> {
+        // By the numeric id: a reference silently finds nothing.
+        let query = [
+            ("transaction", transaction_id.to_owned()),
+            ("perPage", PAGE.to_string()),
+            ("page", page.to_string()),
+        ];
+        let request = self.request(Method::GET, &["refund"]).query(&query);
+        match self.data("list_refunds", request).await? {
+            Value::Array(items) => {
+                items.into_iter().map(|it| Ok(RefundSaid::read(&object(it)?))).collect()
+            }
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Object(_) => Err(Error::Strange("no list")),
+        }
+    }
+
+    /// How a refund stands. Harmless to repeat.
+    pub(crate) async fn fetch_refund(&self, id: &str) -> Result<RefundSaid, Error> {
+        let request = self.request(Method::GET, &["refund", id]);
+        Ok(RefundSaid::read(&object(self.data("fetch_refund", request).await?)?))
+    }
+
+    /// How a dispute stands. Harmless to repeat.
+    pub(crate) async fn fetch_dispute(&self, id: &str) -> Result<DisputeSaid, Error> {
+        let request = self.request(Method::GET, &["dispute", id]);
+        Ok(DisputeSaid::read(&object(self.data("fetch_dispute", request).await?)?))
+    }
+
+    async fn data(&self, call: &'static str, request: RequestBuilder) -> Result<Value, Error> {
+        self.observed(call, async {
+            let mut answer = self.call(request).await?;
+            if !answer.status.is_success() {
+                return Err(answer.into_error());
+            }
+            answer.body.remove("data").ok_or(Error::Strange("no data"))
+        })
+        .await
+    }
+}
+
+fn object(data: Value) -> Result<Map<String, Value>, Error> {
+    match data {
+        Value::Object(object) => Ok(object),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Err(Error::Strange("no object"))
+        }
+    }
+}
