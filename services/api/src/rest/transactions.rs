@@ -58,6 +58,8 @@ pub(crate) enum Kind {
     AdjustmentIn,
     /// Money out that the platform put right.
     AdjustmentOut,
+    /// A deposit's money that whoever paid it has again, by a refund or a dispute.
+    Refund,
 }
 
 /// Whether it happened.
@@ -343,7 +345,8 @@ fn transaction(
         Ok::<_, convert::Malformed>((id, amount, other))
     };
     let (id, amount, other) = read().map_err(ask::unreadable)?;
-    let kind = kind(movement.kind(), movement.direction());
+    let counterparty = numbers.get(&other);
+    let kind = kind(movement.kind(), movement.direction(), counterparty.is_some());
     let kind = kind.ok_or_else(|| {
         ask::unreadable(convert::Malformed { field: "kind", expected: "a kind and a direction" })
     })?;
@@ -356,7 +359,7 @@ fn transaction(
         currency: movement.currency.clone(),
         status,
         reference: Maybe(said(&movement.reference)),
-        counterparty_wallet: Maybe(numbers.get(&other).map(ToString::to_string)),
+        counterparty_wallet: Maybe(counterparty.map(ToString::to_string)),
         balance_after: Maybe(movement.balance_after_minor),
         note: Maybe(said(&movement.note)),
         created_at: Moment(Timestamp::from_micros(movement.created_at_us)),
@@ -364,12 +367,17 @@ fn transaction(
 }
 
 /// What a movement is to this wallet; `None` for what is never listed.
-fn kind(kind: wire::TransferKind, direction: wire::Direction) -> Option<Kind> {
+fn kind(
+    kind: wire::TransferKind,
+    direction: wire::Direction,
+    is_with_a_wallet: bool,
+) -> Option<Kind> {
     use wire::TransferKind as Wire;
 
     let (credit, debit) = match kind {
         Wire::Deposit => (Kind::Deposit, Kind::Deposit),
-        // What is captured of a hold is what its sender meant to send.
+        // What is captured of a hold is what its sender meant to send, unless no wallet has it then.
+        Wire::Capture if !is_with_a_wallet => (Kind::AdjustmentIn, Kind::Refund),
         Wire::Wallet | Wire::Capture => (Kind::TransferIn, Kind::TransferOut),
         Wire::Reversal => (Kind::ReversalIn, Kind::ReversalOut),
         Wire::Internal => (Kind::AdjustmentIn, Kind::AdjustmentOut),
@@ -411,9 +419,9 @@ fn limit_of(text: &str) -> Result<u32, &'static str> {
 }
 
 /// What `type` may be, and what the ledger is asked for then.
-const KINDS: [(&str, wire::TransferKind, wire::Direction); 7] = {
+const KINDS: [(&str, wire::TransferKind, wire::Direction); 8] = {
     use wire::Direction::{Credit, Debit, Unspecified};
-    use wire::TransferKind::{Deposit, Internal, Reversal, Wallet};
+    use wire::TransferKind::{Capture, Deposit, Internal, Reversal, Wallet};
     [
         ("deposit", Deposit, Unspecified),
         ("transfer_in", Wallet, Credit),
@@ -422,12 +430,13 @@ const KINDS: [(&str, wire::TransferKind, wire::Direction); 7] = {
         ("reversal_out", Reversal, Debit),
         ("adjustment_in", Internal, Credit),
         ("adjustment_out", Internal, Debit),
+        ("refund", Capture, Debit),
     ]
 };
 
 fn kind_of(text: &str) -> Result<(wire::TransferKind, wire::Direction), &'static str> {
     let found = KINDS.iter().find(|(name, ..)| *name == text);
     found.map(|(_, kind, direction)| (*kind, *direction)).ok_or(
-        "must be deposit, transfer_in, transfer_out, reversal_in, reversal_out, adjustment_in or adjustment_out",
+        "must be deposit, transfer_in, transfer_out, reversal_in, reversal_out, adjustment_in, adjustment_out or refund",
     )
 }
