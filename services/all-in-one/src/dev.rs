@@ -18,6 +18,9 @@ use crate::children::{Children, Wanted};
 use crate::folder::Folder;
 use crate::settings::{Role, Settings};
 
+/// Where the services' own commands are told how to find this platform.
+const OPERATOR: &str = "operator.env";
+
 /// What a laptop may want to choose.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
@@ -179,6 +182,7 @@ async fn serve(
         (None, Some(url)) => url.expose().to_owned(),
         (None, None) => String::new(),
     };
+    folder.keep(OPERATOR, &settings.for_a_shell(&nats_url))?;
     let origin = platform::start(services, process, &nats_url).await?;
     let listener = TcpListener::from_std(doors.origin)?;
     banner(args)?;
@@ -213,7 +217,8 @@ fn imitated(args: &Args, services: &Services, folder: &Folder) -> sandbox::Confi
 }
 
 fn banner(args: &Args) -> anyhow::Result<()> {
-    let Args { port, sandbox_port, admin_port, data, .. } = args;
+    let Args { port, sandbox_port, admin_port, .. } = args;
+    let data = args.data.display();
     writeln!(
         std::io::stdout(),
         "
@@ -224,12 +229,12 @@ fn banner(args: &Args) -> anyhow::Result<()> {
     sign in    http://127.0.0.1:{port}/auth/google
     sandbox    http://127.0.0.1:{sandbox_port}   (plays Paystack and Google)
     admin      http://127.0.0.1:{admin_port}/readyz   (/livez, /metrics)
-    data       {}
+    data       {data}
+    operator   . {data}/{OPERATOR}; cargo run --bin payments -- review list
 
   Next, in a second terminal:  make demo
   Ctrl-C stops everything; the data stays.
 ",
-        data.display()
     )?;
     Ok(())
 }

@@ -67,22 +67,29 @@ impl Folder {
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let secret = make();
-                // Written beside and renamed, so that a crash leaves no half secret.
-                let beside = folder.join(format!("{name}.new"));
-                let mut file = OpenOptions::new()
-                    .create(true)
-                    .truncate(true)
-                    .write(true)
-                    .mode(0o600)
-                    .open(&beside)?;
-                file.write_all(secret.as_bytes())?;
-                file.sync_all()?;
-                fs::rename(&beside, &path)?;
+                write(&path, &secret)?;
                 Ok(secret)
             }
             Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
         }
     }
+
+    /// Keeps a text that only its owner may read under `name`, whatever was there.
+    pub(crate) fn keep(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        let path = self.path.join(name);
+        write(&path, text).with_context(|| format!("{} cannot be written", path.display()))
+    }
+}
+
+/// Written beside and renamed, so that a crash leaves no half of it.
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let beside = path.with_added_extension("new");
+    let mut file =
+        OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    Ok(())
 }
 
 #[cfg(test)]

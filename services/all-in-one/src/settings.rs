@@ -140,6 +140,15 @@ impl Settings {
         chassis::check(NAME, services.checks()).map(|()| services)
     }
 
+    /// What a shell needs for the services' own commands to find this platform: a line a setting.
+    pub(crate) fn for_a_shell(&self, nats_url: &str) -> String {
+        let nats_url = ("NATS_URL".to_owned(), nats_url.to_owned());
+        let all = self.common.iter().chain(&self.runtime).chain([&nats_url]);
+        let all = all.filter(|(name, _)| !is_set(name));
+        let quoted = |value: &str| value.replace('\'', r"'\''");
+        all.map(|(name, value)| format!("export {name}='{}'\n", quoted(value))).collect()
+    }
+
     fn say(&mut self, name: &str, value: String) {
         self.common.push((name.to_owned(), value));
     }
@@ -169,6 +178,16 @@ fn random() -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shell_reads_what_was_decided_whatever_is_in_it() {
+        let mut settings = Settings::default();
+        settings.say("SECRET", "it's $HOME".to_owned());
+        let text = settings.for_a_shell("nats://127.0.0.1:1");
+        let script = format!("{text}printf '%s %s' \"$SECRET\" \"$NATS_URL\"");
+        let said = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert_eq!(String::from_utf8(said.stdout).unwrap(), "it's $HOME nats://127.0.0.1:1");
+    }
 
     #[test]
     fn what_is_decided_here_is_a_configuration_that_every_service_accepts() {
