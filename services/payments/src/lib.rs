@@ -12,7 +12,9 @@
 
 mod answer;
 mod circuit;
+pub mod compare;
 mod config;
+pub mod day;
 mod desk;
 mod drive;
 mod gauges;
