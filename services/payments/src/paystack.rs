@@ -1,10 +1,12 @@
-//! A thin client of Paystack: initialize and verify.
+//! A thin client of Paystack: initialize, verify, and what it lists.
 //!
 //! It asks once. Whether to ask again, and under which reference, is for the rules: a POST that was
 //! repeated by the transport would be a second checkout. So the one thing an [`Error`] must say truly
 //! is whether something may have happened at Paystack.
 //!
 //! Answers are read loosely: any field may be missing, and an unknown status is not known yet.
+
+mod lists;
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -24,8 +26,10 @@ use crate::reference::Reference;
 use crate::verdict::{self, Said};
 use chassis::Secret;
 
-/// The largest answer that is read.
-const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) use lists::{Listed, PAGE_PAUSE, TRANSACTIONS_A_PAGE, Undelivered};
+
+/// The largest answer that is read: a page of a hundred transactions with everything in them.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The longest link to a checkout.
 const URL_CHARS_MAX: usize = 2_048;
 /// How long a rate limit lasts if Paystack does not say.
