@@ -61,6 +61,8 @@ pub struct Config {
     pub fees_on_customer: bool,
     /// Whether a refund is refused when there is less in the balance.
     pub refunds_need_balance: bool,
+    /// Whether webhooks can be asked about and sent again; not every account has that.
+    pub lists_webhooks: bool,
     /// How long a refund is `pending`.
     pub refund_pending: Duration,
     /// How long a refund is `processing`.
@@ -90,6 +92,7 @@ impl Default for Config {
             strict_limits: false,
             fees_on_customer: false,
             refunds_need_balance: false,
+            lists_webhooks: true,
             refund_pending: Duration::from_millis(500),
             refund_processing: Duration::from_secs(1),
             google: Client {
@@ -312,6 +315,12 @@ impl Sandbox {
     #[must_use]
     pub fn transaction(&self, name: &str) -> Option<Transaction> {
         self.at_once(|model, _| model.find(name).cloned())
+    }
+
+    /// From now on Paystack says this of a transaction, as if it had always been so: one that nobody
+    /// asked for, or another one in the place of that with the same id. No webhook says so.
+    pub fn put(&self, transaction: Transaction) {
+        self.at_once(|model, _| model.put(transaction));
     }
 
     /// Every transaction, oldest first.

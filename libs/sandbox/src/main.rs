@@ -88,6 +88,9 @@ struct Serve {
     /// Refuses refunds that the balance does not cover.
     #[arg(long, env = "SANDBOX_REFUNDS_NEED_BALANCE")]
     refunds_need_balance: bool,
+    /// Has no list of webhooks, as some accounts do.
+    #[arg(long, env = "SANDBOX_NO_WEBHOOK_LIST")]
+    no_webhook_list: bool,
     /// How long a refund is `pending`.
     #[arg(long, env = "SANDBOX_REFUND_PENDING_MS", default_value_t = 500)]
     refund_pending_ms: u64,
@@ -148,6 +151,7 @@ impl Serve {
             strict_limits: self.strict_limits,
             fees_on_customer: self.fees_on_customer,
             refunds_need_balance: self.refunds_need_balance,
+            lists_webhooks: !self.no_webhook_list,
             refund_pending: Duration::from_millis(self.refund_pending_ms),
             refund_processing: Duration::from_millis(self.refund_processing_ms),
             journal: self.journal,

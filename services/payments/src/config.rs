@@ -350,6 +350,8 @@ mod tests {
         check(&["--payments-poll-ms", "0"], Some("PAYMENTS_POLL_MS"));
         check(&["--payments-forget-after-ms", "1"], Some("PAYMENTS_FORGET_AFTER_MS"));
         check(&["--payments-reconcile-longest-ms", "1"], Some("PAYMENTS_RECONCILE_LONGEST_MS"));
+        check(&["--payments-nightly-at-ms", "86400000"], Some("PAYMENTS_NIGHTLY_AT_MS"));
+        check(&["--payments-missed-every-ms", "0"], Some("PAYMENTS_MISSED_EVERY_MS"));
         check(&["--payments-currencies", "NGN,USD,GHS"], None);
     }
 }

@@ -1,4 +1,5 @@
-//! Shows how many deposits stand in each state and how much waits for a person.
+//! Shows how many deposits stand in each state, how much waits for a person, and what the nightly
+//! comparison found.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::desk::chain;
+use crate::nightly;
 use crate::returns::Kind;
 use crate::store::{self, deposits, returns, webhooks};
 
@@ -81,7 +83,7 @@ async fn count(pool: &PgPool) -> Result<(), store::Error> {
     }
     count_returns(pool).await?;
     PARKED.with_label_values(&["webhook"]).set(webhooks::count_parked(pool).await?);
-    Ok(())
+    nightly::shown::count(pool).await
 }
 
 async fn count_returns(pool: &PgPool) -> Result<(), store::Error> {

@@ -2,10 +2,10 @@
 //!
 //! The rules are values: [`lifecycle`] says what an event means for a deposit, [`verdict`] whether
 //! what Paystack says agrees with our record, [`returns`] what it means for a refund or a dispute,
-//! [`notice`] what a webhook means. Everything else moves
-//! bytes: `start` uses commands, `webhook` and `inbox` take what Paystack tells, `drive`, `reconcile`
-//! and `give_back` ask Paystack and the ledger, `tell` and `answer` say what came of it, `operate` is
-//! where people decide.
+//! [`notice`] what a webhook means. Everything else moves bytes: `start` uses commands, `webhook` and
+//! `inbox` take what Paystack tells, `drive`, `reconcile` and `give_back` ask Paystack and the ledger,
+//! `missed` asks what Paystack could not deliver, `nightly` compares whole days, `tell` and `answer`
+//! say what came of it, `operate` is where people decide.
 //!
 //! Money is credited only by the ledger, only after Paystack's verify answer to our own key agreed
 //! with our record, and only under the transfer id that was chosen with the deposit. Nothing here
@@ -13,7 +13,10 @@
 
 mod answer;
 mod circuit;
+pub mod command;
+pub mod compare;
 mod config;
+pub mod day;
 mod desk;
 mod drive;
 mod gauges;
@@ -21,6 +24,8 @@ mod give_back;
 mod inbox;
 pub mod lifecycle;
 mod loose;
+mod missed;
+mod nightly;
 pub mod notice;
 pub mod operate;
 mod paystack;
@@ -28,6 +33,7 @@ mod reconcile;
 pub mod reference;
 pub mod returns;
 pub mod schedule;
+mod standing;
 mod start;
 mod store;
 mod tell;
@@ -62,6 +68,10 @@ use drive::{Lane, Limits};
 /// Brings the schema `payments` up to this release.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
 
+/// Every schema the service needs.
+const MIGRATIONS: [(&str, &Migrator); 2] =
+    [("bus._sqlx_migrations", &bus::MIGRATOR), ("payments._sqlx_migrations", &MIGRATOR)];
+
 /// Who events come from, and whose place in the stream of commands it is.
 const ORIGIN: &str = "payments";
 /// Most commands decided in one transaction.
@@ -94,11 +104,15 @@ pub enum Part {
     Answer,
     /// Counts for the metrics.
     Gauges,
+    /// Fetches webhooks that were not delivered.
+    Missed,
+    /// Compares days.
+    Nightly,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Commands,
         Self::Initialize,
         Self::Tell,
@@ -109,6 +123,8 @@ impl Part {
         Self::Relay,
         Self::Answer,
         Self::Gauges,
+        Self::Missed,
+        Self::Nightly,
     ];
 }
 
@@ -146,9 +162,7 @@ pub async fn start_parts(
 ) -> anyhow::Result<BoxEndpoint<'static, Response>> {
     let pool =
         postgres::connect(&config.database_url, ORIGIN, config.database_connections_max).await?;
-    let migrations =
-        [("bus._sqlx_migrations", &bus::MIGRATOR), ("payments._sqlx_migrations", &MIGRATOR)];
-    postgres::expect_migrated(&pool, &migrations).await?;
+    postgres::expect_migrated(&pool, &MIGRATIONS).await?;
     let jetstream = async_nats::jetstream::new(context.nats());
     bus::streams::ensure(&jetstream).await.context("failed to ensure the streams")?;
     context.ready_when("payments database", {
@@ -160,8 +174,8 @@ pub async fn start_parts(
     });
     let desk = desk(&config, pool)?;
     let endpoint = endpoint(&config, &desk);
+    let paystack = Arc::new(paystack(&config)?);
     let service = Service { config, context: context.clone(), desk };
-    let paystack = Arc::new(service.paystack()?);
     for part in parts {
         service.spawn(*part, &paystack);
     }
@@ -194,6 +208,18 @@ fn desk(config: &Config, pool: PgPool) -> anyhow::Result<Desk> {
     })
 }
 
+fn paystack(config: &Config) -> anyhow::Result<paystack::Client> {
+    let pace = &config.pace;
+    let settings = paystack::Settings {
+        base_url: config.base_url.clone(),
+        secret_key: config.secret_key.clone(),
+        connect_timeout: Duration::from_millis(pace.provider_connect_timeout_ms),
+        timeout: Duration::from_millis(pace.provider_timeout_ms),
+        circuit_pause: Duration::from_millis(pace.circuit_pause_ms),
+    };
+    paystack::Client::try_new(&settings).context("failed to make an HTTP client")
+}
+
 fn endpoint(config: &Config, desk: &Desk) -> BoxEndpoint<'static, Response> {
     let previous = config.secret_key_previous.clone().zip(config.secret_key_previous_until);
     let intake = webhook::Intake {
@@ -221,18 +247,6 @@ struct Service {
 }
 
 impl Service {
-    fn paystack(&self) -> anyhow::Result<paystack::Client> {
-        let pace = &self.config.pace;
-        let settings = paystack::Settings {
-            base_url: self.config.base_url.clone(),
-            secret_key: self.config.secret_key.clone(),
-            connect_timeout: Duration::from_millis(pace.provider_connect_timeout_ms),
-            timeout: Duration::from_millis(pace.provider_timeout_ms),
-            circuit_pause: Duration::from_millis(pace.circuit_pause_ms),
-        };
-        paystack::Client::try_new(&settings).context("failed to make an HTTP client")
-    }
-
     fn spawn(&self, part: Part, paystack: &Arc<paystack::Client>) {
         let (context, desk) = (&self.context, self.desk.clone());
         let (nats, shutdown) = (context.nats(), context.shutdown());
@@ -260,6 +274,17 @@ impl Service {
                 context.spawn("payments answer", answer::run(desk, nats, look_pause, shutdown));
             }
             Part::Gauges => context.spawn("payments gauges", gauges::run(desk.pool, shutdown)),
+            Part::Missed => {
+                let limits = self.config.pace.missed();
+                let missed = missed::run(desk, Arc::clone(paystack), limits, shutdown);
+                context.spawn("payments missed", missed);
+            }
+            Part::Nightly => {
+                let (paystack, ledger) = (Arc::clone(paystack), Asker::new(nats));
+                let terms = self.config.pace.nightly();
+                let office = nightly::Office { desk, paystack, ledger, terms };
+                context.spawn("payments nightly", nightly::run(office, shutdown));
+            }
         }
     }
 

@@ -1,5 +1,5 @@
 //! The payments service: money in through Paystack.
 
 fn main() -> std::process::ExitCode {
-    chassis::main_with("payments", payments::migrate, payments::serve, payments::operate::run)
+    chassis::main_with("payments", payments::migrate, payments::serve, payments::command::run)
 }

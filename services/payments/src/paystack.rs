@@ -1,4 +1,5 @@
-//! A thin client of Paystack: initialize and verify; refunds and disputes are in [`returns`].
+//! A thin client of Paystack: initialize and verify; what it lists is in `lists`, refunds and disputes
+//! in [`returns`].
 //!
 //! It asks once. Whether to ask again, and under which reference, is for the rules: a POST that was
 //! repeated by the transport would be a second checkout. So the one thing an [`Error`] must say truly
@@ -6,6 +7,7 @@
 //!
 //! Answers are read loosely: any field may be missing, and an unknown status is not known yet.
 
+mod lists;
 pub(crate) mod returns;
 
 use std::sync::LazyLock;
@@ -26,8 +28,10 @@ use crate::reference::Reference;
 use crate::verdict::{self, Said};
 use chassis::Secret;
 
-/// The largest answer that is read.
-const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) use lists::{Listed, PAGE_PAUSE, TRANSACTIONS_A_PAGE, Undelivered};
+
+/// The largest answer that is read: a page of a hundred transactions with everything in them.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The longest link to a checkout.
 const URL_CHARS_MAX: usize = 2_048;
 /// How long a rate limit lasts if Paystack does not say.

@@ -9,8 +9,10 @@
 
 pub(crate) mod decisions;
 pub(crate) mod deposits;
+pub(crate) mod reconciliations;
 pub(crate) mod requests;
 pub(crate) mod returns;
+pub(crate) mod rounds;
 mod row;
 pub(crate) mod timeline;
 pub(crate) mod waiters;
@@ -73,6 +75,24 @@ pub(crate) enum Error {
         #[source]
         source: sqlx::Error,
     },
+    /// Work that one process does for all.
+    #[error("failed to {what} a round")]
+    Round {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// A comparison of a day.
+    #[error("failed to {what} a reconciliation")]
+    Reconciliation {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: sqlx::Error,
+    },
     /// An event.
     #[error("failed to announce")]
     Announce(#[source] bus::outbox::Error),
@@ -95,7 +115,9 @@ impl Error {
             | Self::Return { source, .. }
             | Self::Request { source, .. }
             | Self::Waiters { source, .. }
-            | Self::Webhook { source, .. } => source,
+            | Self::Webhook { source, .. }
+            | Self::Round { source, .. }
+            | Self::Reconciliation { source, .. } => source,
             Self::Announce(_) => return false,
         };
         let code = source.as_database_error().and_then(|it| it.code());

@@ -103,6 +103,15 @@ pub fn judge(expected: &Expected<'_>, said: &Said, now: Timestamp) -> Verdict {
     }
 }
 
+/// How much of a payment is ours, in minor units, if it says so.
+#[must_use]
+pub fn ours_of(said: &Said, fees_paid_by: FeesPaidBy) -> Option<u64> {
+    match fees_paid_by {
+        FeesPaidBy::Merchant => said.amount_minor,
+        FeesPaidBy::Customer => said.requested_amount_minor.min(said.amount_minor),
+    }
+}
+
 /// What was paid under our reference to our side of Paystack, if it says so in full.
 ///
 /// Ours of it is what was asked for if the customer bore the fees: the rest is Paystack's.
@@ -112,13 +121,9 @@ fn paid(expected: &Expected<'_>, said: &Said, now: Timestamp) -> Option<Paid> {
     if !is_ours {
         return None;
     }
-    let amount_minor = match expected.fees_paid_by {
-        FeesPaidBy::Merchant => said.amount_minor,
-        FeesPaidBy::Customer => said.requested_amount_minor.min(said.amount_minor),
-    };
     Some(Paid {
         reference: expected.reference.clone(),
-        amount: Amount::try_new(amount_minor?).ok()?,
+        amount: Amount::try_new(ours_of(said, expected.fees_paid_by)?).ok()?,
         currency: Currency::parse(said.currency.as_deref()?).ok()?,
         paid_at: said.paid_at.unwrap_or(now),
         provider_id: said.provider_id.clone(),

@@ -38,11 +38,16 @@ const STORE_PAUSE: Duration = Duration::from_secs(5);
 static WEBHOOKS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     register_int_counter_vec!(
         "payments_webhooks_total",
-        "Webhooks by what became of them at the door.",
+        "Webhooks by what became of them at the door, and those that were fetched instead.",
         &["result"]
     )
     .expect("the name is registered here only")
 });
+
+/// Counts a webhook by what became of it.
+pub(crate) fn count(result: &str) {
+    WEBHOOKS.with_label_values(&[result]).inc();
+}
 
 /// The keys that a signature may be made with.
 #[derive(Debug, Clone)]
@@ -102,12 +107,12 @@ impl Endpoint for Intake {
     async fn call(&self, request: Request) -> poem::Result<Response> {
         match self.take(request).await {
             Ok(result) => {
-                WEBHOOKS.with_label_values(&[result]).inc();
+                count(result);
                 let body = r#"{"status":true}"#;
                 Ok(Response::builder().content_type("application/json").body(body))
             }
             Err((result, problem)) => {
-                WEBHOOKS.with_label_values(&[result]).inc();
+                count(result);
                 Ok(problem.into_response())
             }
         }

@@ -203,6 +203,12 @@ impl Model {
         }
     }
 
+    /// Takes a transaction for what Paystack knows, whatever it knew before.
+    pub fn put(&mut self, transaction: Transaction) {
+        self.effects.kept.push(Kept::Transaction(transaction.clone()));
+        self.restore_transaction(transaction);
+    }
+
     fn restore_transaction(&mut self, transaction: Transaction) {
         self.last_id = self.last_id.max(transaction.id);
         self.by_reference.insert(transaction.reference.clone(), transaction.id);

@@ -14,7 +14,7 @@ use crate::{KEY, browser, json as read, start};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-async fn send(
+pub(crate) async fn send(
     sandbox: &Sandbox,
     method: &str,
     path: &str,

@@ -7,7 +7,7 @@ use sandbox::paystack::model::{Attempt, Outcome};
 use sandbox::{Config, Sandbox};
 use serde_json::{Value, json};
 
-use crate::claims::{call, opened};
+use crate::claims::{call, opened, send};
 use crate::eventually;
 use crate::receiver::Receiver;
 use crate::start;
@@ -140,4 +140,34 @@ async fn all_that_match_are_sent_again_unless_it_is_a_preview() {
         if left == 0 { Ok(()) } else { Err(left.to_string()) }
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_account_may_have_no_such_list() {
+    let sandbox = start(Config { lists_webhooks: false, ..Config::default() }).await;
+    for path in ["", "/lookup?reference=1", "/1"] {
+        let path = format!("/integration/webhooks/events{path}");
+        let answer = send(&sandbox, "GET", &path, &json!(null)).await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.content_length()), (404, Some(0)), "{path}");
+    }
+    assert_eq!(call(&sandbox, "GET", "/transaction", json!(null)).await.0, 200);
+}
+
+#[tokio::test]
+async fn paystack_says_what_it_is_told_to_have_known() {
+    let (sandbox, _receiver) = three().await;
+    let n_webhooks = sandbox.webhooks().len();
+    let mut other = sandbox.transaction("dep-1").unwrap();
+    other.amount += 1;
+    sandbox.put(other.clone());
+    let mut stranger = other.clone();
+    (stranger.id, stranger.reference) = (other.id + 1_000_000, "order-7".to_owned());
+    stranger.access_code = "a-code-of-its-own".to_owned();
+    sandbox.put(stranger);
+    let (status, body) = call(&sandbox, "GET", "/transaction/verify/dep-1", json!(null)).await;
+    assert_eq!((status, &body["data"]["amount"]), (200, &json!(10_001)));
+    let (_, body) = call(&sandbox, "GET", "/transaction", json!(null)).await;
+    let listed = body["data"].as_array().unwrap();
+    assert_eq!((listed.len(), &listed[0]["reference"]), (4, &json!("order-7")));
+    assert_eq!(sandbox.webhooks().len(), n_webhooks, "nobody is told");
 }

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use crate::schedule::{Row, Schedule};
+use crate::{missed, nightly};
 
 /// The longest pause before somebody who did not answer is asked again.
 const UNANSWERED_LONGEST_MS: u64 = 60_000;
+/// A day.
+const DAY_MS: u64 = 86_400_000;
 
 /// How fast the service asks, and how long it waits. Every time in milliseconds.
 #[derive(Debug, Clone, clap::Args)]
@@ -173,6 +176,51 @@ pub struct Pace {
         default_value_t = 5_000
     )]
     pub look_pause_ms: u64,
+    /// The pause between two askings for webhooks that Paystack could not deliver.
+    #[arg(
+        id = "payments_missed_every_ms",
+        long = "payments-missed-every-ms",
+        env = "PAYMENTS_MISSED_EVERY_MS",
+        value_name = "MS",
+        default_value_t = 300_000
+    )]
+    pub missed_every_ms: u64,
+    /// When of the day (UTC) the day before is compared with Paystack and the books, after midnight.
+    #[arg(
+        id = "payments_nightly_at_ms",
+        long = "payments-nightly-at-ms",
+        env = "PAYMENTS_NIGHTLY_AT_MS",
+        value_name = "MS",
+        default_value_t = 9_000_000
+    )]
+    pub nightly_at_ms: u64,
+    /// The pause before a comparison that failed is begun again.
+    #[arg(
+        id = "payments_nightly_retry_ms",
+        long = "payments-nightly-retry-ms",
+        env = "PAYMENTS_NIGHTLY_RETRY_MS",
+        value_name = "MS",
+        default_value_t = 600_000
+    )]
+    pub nightly_retry_ms: u64,
+    /// How long before the compared day a payment's transaction may have been made.
+    #[arg(
+        id = "payments_nightly_lookback_ms",
+        long = "payments-nightly-lookback-ms",
+        env = "PAYMENTS_NIGHTLY_LOOKBACK_MS",
+        value_name = "MS",
+        default_value_t = 259_200_000
+    )]
+    pub nightly_lookback_ms: u64,
+    /// How long a payment may be on its way before it counts as not credited.
+    #[arg(
+        id = "payments_nightly_grace_ms",
+        long = "payments-nightly-grace-ms",
+        env = "PAYMENTS_NIGHTLY_GRACE_MS",
+        value_name = "MS",
+        default_value_t = 3_600_000
+    )]
+    pub nightly_grace_ms: u64,
 }
 
 impl Pace {
@@ -194,6 +242,26 @@ impl Pace {
         }
     }
 
+    pub(crate) fn missed(&self) -> missed::Limits {
+        missed::Limits {
+            every: Duration::from_millis(self.missed_every_ms),
+            poll: Duration::from_millis(self.poll_ms),
+            lease: Duration::from_millis(self.lease_ms),
+        }
+    }
+
+    pub(crate) fn nightly(&self) -> nightly::Terms {
+        nightly::Terms {
+            after_midnight: Duration::from_millis(self.nightly_at_ms),
+            retry: Duration::from_millis(self.nightly_retry_ms),
+            lookback: Duration::from_millis(self.nightly_lookback_ms),
+            grace: Duration::from_millis(self.nightly_grace_ms),
+            wait: Duration::from_millis(self.ledger_wait_ms),
+            lease: Duration::from_millis(self.lease_ms),
+            poll: Duration::from_millis(self.poll_ms),
+        }
+    }
+
     pub(super) fn check(&self) -> Result<(), String> {
         let positive = [
             (self.provider_connect_timeout_ms, "PAYMENTS_PROVIDER_CONNECT_TIMEOUT_MS"),
@@ -207,6 +275,8 @@ impl Pace {
             (self.confirm_first_ms, "PAYMENTS_CONFIRM_FIRST_MS"),
             (self.confirm_for_ms, "PAYMENTS_CONFIRM_FOR_MS"),
             (self.return_first_ms, "PAYMENTS_RETURN_FIRST_MS"),
+            (self.missed_every_ms, "PAYMENTS_MISSED_EVERY_MS"),
+            (self.nightly_retry_ms, "PAYMENTS_NIGHTLY_RETRY_MS"),
         ];
         if let Some((_, name)) = positive.iter().find(|(value, _)| *value == 0) {
             return Err(format!("{name} must be more than zero"));
@@ -232,6 +302,10 @@ impl Pace {
             (
                 self.abandon_after_ms <= self.forget_after_ms,
                 "PAYMENTS_FORGET_AFTER_MS must not be shorter than PAYMENTS_ABANDON_AFTER_MS",
+            ),
+            (
+                self.nightly_at_ms < DAY_MS,
+                "PAYMENTS_NIGHTLY_AT_MS must be less than a day, which has 86400000",
             ),
         ];
         match ordered.iter().find(|(holds, _)| !holds) {

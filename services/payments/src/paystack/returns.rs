@@ -5,6 +5,7 @@ use reqwest::{Method, RequestBuilder};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::lists::{objects, successful};
 use super::{Client, Error};
 use crate::returns::{DisputeSaid, RefundSaid};
 
@@ -45,7 +46,7 @@ impl Client {
             merchant_note: asked.tag,
         };
         let request = self.request(Method::POST, &["refund"]).json(&body);
-        Ok(RefundSaid::read(&object(self.data("refund", request).await?)?))
+        Ok(RefundSaid::read(&self.data("refund", request).await?))
     }
 
     /// The refund of a payment that carries a tag, if there is one. Harmless to repeat.
@@ -72,48 +73,45 @@ impl Client {
             ("perPage", PAGE.to_string()),
             ("page", page.to_string()),
         ];
-        let request = self.request(Method::GET, &["refund"]).query(&query);
-        match self.data("list_refunds", request).await? {
-            Value::Array(items) => {
-                items.into_iter().map(|it| Ok(RefundSaid::read(&object(it)?))).collect()
-            }
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Object(_) => Err(Error::Strange("no list")),
-        }
+        let request = self.listing(&["refund"], &query);
+        self.observed("list refunds", async {
+            let body = successful(self.call(request).await?)?;
+            Ok(objects(&body)?.map(RefundSaid::read).collect())
+        })
+        .await
     }
 
     /// How a refund stands. Harmless to repeat.
     pub(crate) async fn fetch_refund(&self, id: &str) -> Result<RefundSaid, Error> {
         let request = self.request(Method::GET, &["refund", id]);
-        Ok(RefundSaid::read(&object(self.data("fetch_refund", request).await?)?))
+        Ok(RefundSaid::read(&self.data("fetch refund", request).await?))
     }
 
     /// How a dispute stands. Harmless to repeat.
     pub(crate) async fn fetch_dispute(&self, id: &str) -> Result<DisputeSaid, Error> {
         let request = self.request(Method::GET, &["dispute", id]);
-        Ok(DisputeSaid::read(&object(self.data("fetch_dispute", request).await?)?))
+        Ok(DisputeSaid::read(&self.data("fetch dispute", request).await?))
     }
 
-    async fn data(&self, call: &'static str, request: RequestBuilder) -> Result<Value, Error> {
+    async fn data(
+        &self,
+        call: &'static str,
+        request: RequestBuilder,
+    ) -> Result<Map<String, Value>, Error> {
         self.observed(call, async {
-            let mut answer = self.call(request).await?;
-            if !answer.status.is_success() {
-                return Err(answer.into_error());
+            let mut body = successful(self.call(request).await?)?;
+            match body.remove("data") {
+                Some(Value::Object(data)) => Ok(data),
+                Some(
+                    Value::Null
+                    | Value::Bool(_)
+                    | Value::Number(_)
+                    | Value::String(_)
+                    | Value::Array(_),
+                )
+                | None => Err(Error::Strange("no data")),
             }
-            answer.body.remove("data").ok_or(Error::Strange("no data"))
         })
         .await
-    }
-}
-
-fn object(data: Value) -> Result<Map<String, Value>, Error> {
-    match data {
-        Value::Object(object) => Ok(object),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            Err(Error::Strange("no object"))
-        }
     }
 }

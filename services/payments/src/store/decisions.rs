@@ -202,8 +202,10 @@ pub(crate) async fn life(pool: &PgPool, deposit_id: DepositId) -> Result<Vec<Mom
                union all
                select received_at, 2, webhook_id,
                       'webhook ' || webhook_id || ' came: ' || coalesce(event, 'unreadable')
-                          || ', ' || n_received || ' times, signed by the ' || signed_by || ' key, '
-                          || state || coalesce(' for ' || reason, '')
+                          || ', ' || n_received || ' times, '
+                          || case signed_by when 'pulled' then 'fetched by ourselves'
+                                  else 'signed by the ' || signed_by || ' key' end
+                          || ', ' || state || coalesce(' for ' || reason, '')
                from payments.webhooks
                where deposit_id = $1
                   or reference in (select reference from payments.attempts where deposit_id = $1)

@@ -1,4 +1,4 @@
-//! Everything Paystack told us with a good signature.
+//! Everything Paystack told us: with a good signature, or when we asked ([`super::rounds`]).
 
 use primitives::{DepositId, Timestamp};
 use sqlx::{PgConnection, PgPool};

@@ -1,17 +1,20 @@
 //! The other side of the wire: reads `CMD_LEDGER` as the ledger does, decides by the ledger's own
-//! rules, and keeps what it was asked.
+//! rules, keeps what it was asked, and says what it posted.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bus::answer::Failure;
 use bus::follow::{Answer, Delivery, Follow, HandleError, Handler, SILENCE_MAX};
+use bytes::Bytes;
 use ledger_core::{
     Account, AccountChange, Action, Body, Books, Change, Command, Found, Head, Move, Transfer,
 };
-use primitives::{AccountId, ChangeId, Currency, System, Timestamp};
+use primitives::{AccountId, ChangeId, Currency, System, Timestamp, TransferId};
 use prost::Message as _;
 use proto_events::convert::{self, WireId};
 use proto_events::{ledger::v1 as wire, subjects};
 use sqlx::PgConnection;
+use tokio_util::sync::CancellationToken;
 
 /// The books, and what the stand-in was told to do.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub(crate) struct Desk {
     pub(crate) is_silent: bool,
     /// How often it was asked to post.
     pub(crate) n_asked: usize,
+    /// Whoever asks is not told of transfers for these references.
+    pub(crate) forgotten: Vec<String>,
 }
 
 /// A ledger of the test's own.
@@ -36,7 +41,12 @@ impl Ledger {
         });
         let found = Found { accounts: accounts.collect(), ..Found::default() };
         let books = Books::new(Head::START, found);
-        Self(Arc::new(Mutex::new(Desk { books, is_silent: false, n_asked: 0 })))
+        Self(Arc::new(Mutex::new(Desk {
+            books,
+            is_silent: false,
+            n_asked: 0,
+            forgotten: Vec::new(),
+        })))
     }
 
     pub(crate) fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -94,6 +104,55 @@ impl Ledger {
         let changes = self.desk().books.clone().into_changes();
         let posted = changes.records.into_iter().filter(|it| it.verdict.is_done());
         posted.map(|it| it.transfer).collect()
+    }
+
+    /// What a transfer did to an account, as the ledger tells it.
+    fn movement(&self, account_id: AccountId, transfer_id: TransferId) -> Option<wire::Movement> {
+        let desk = self.desk();
+        let records = desk.books.clone().into_changes().records;
+        let record = records.into_iter().find(|it| it.transfer.id == transfer_id)?;
+        let transfer = &record.transfer;
+        let of = transfer.action.of().expect("it says what it moves");
+        let is_debit = of.debit_account_id == account_id;
+        let is_of_it = is_debit || of.credit_account_id == account_id;
+        if !is_of_it || desk.forgotten.contains(&transfer.reference) {
+            return None;
+        }
+        let direction = if is_debit { wire::Direction::Debit } else { wire::Direction::Credit };
+        let other = if is_debit { of.credit_account_id } else { of.debit_account_id };
+        Some(wire::Movement {
+            transfer_id: transfer_id.to_bytes(),
+            direction: direction.into(),
+            amount_minor: of.amount.minor(),
+            currency: of.currency.to_string(),
+            rejection: record.verdict.rejection().map_or(0, |it| i32::from(it.number())),
+            counterparty_account_id: other.to_bytes(),
+            reference: transfer.reference.clone(),
+            ..wire::Movement::default()
+        })
+    }
+
+    /// Answers what it posted, until `shutdown`.
+    pub(crate) async fn answer(
+        self,
+        nats: async_nats::Client,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let handler = move |query: Bytes| {
+            let ledger = self.clone();
+            async move {
+                let query = wire::GetTransfer::decode(query).map_err(Failure::new)?;
+                let of = AccountId::read("account_id", &query.account_id).map_err(Failure::new)?;
+                let transfer_id = &query.transfer_id;
+                let transfer_id =
+                    TransferId::read("transfer_id", transfer_id).map_err(Failure::new)?;
+                let movement = ledger.movement(of, transfer_id);
+                Ok(wire::Transfer { movement }.encode_to_vec())
+            }
+        };
+        let subject = subjects::ledger::GET_TRANSFER;
+        bus::answer::serve(nats, subject, "ledger-stand-in", shutdown, handler).await?;
+        Ok(())
     }
 
     /// How it reads its stream.

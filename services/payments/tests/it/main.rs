@@ -14,6 +14,10 @@ mod guards;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod missed;
+#[cfg(test)]
+mod nightly;
+#[cfg(test)]
 mod reconcile;
 #[cfg(test)]
 mod returns;

@@ -158,6 +158,8 @@ impl World {
             ledger.clone(),
         );
         neighbours.spawn("ledger", async move { Ok(following.await?) });
+        let answering = ledger.clone().answer(neighbours.nats(), neighbours.shutdown());
+        neighbours.spawn("ledger answers", answering);
         Self {
             service: None,
             config: config(&database.url, &sandbox.paystack_base_url()),
