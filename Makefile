@@ -45,7 +45,7 @@ sim: ## the ledger in virtual time on models of its surroundings: a million comm
 	SEED=$(SEED) SEEDS=$(SEEDS) cargo --locked test -p ledger --test sim $(if $(SEED),a_million) -- --nocapture
 
 sim-payments: ## deposits in virtual time on the ledger's rules and a model of Paystack: a million, or one run with SEED=…
-	SEED=$(SEED) SEEDS=$(or $(SEEDS),1000) DEPOSITS=$(or $(DEPOSITS),1000) cargo --locked test -p payments --test sim every_deposit -- --nocapture
+	SEED=$(SEED) SEEDS=$(or $(SEEDS),1000) DEPOSITS=$(or $(DEPOSITS),1000) cargo --locked test --release -p payments --test sim every_deposit -- --nocapture
 
 e2e: tools ## the whole platform over HTTP only
 	cargo --locked test -p wallet --test e2e
