@@ -240,6 +240,12 @@ impl Sandbox {
         self.shared.faults().clear();
     }
 
+    /// How often each fault has struck since the start, or since the last reset.
+    #[must_use]
+    pub fn struck(&self) -> BTreeMap<Fault, u64> {
+        self.shared.faults().tally().clone()
+    }
+
     /// Does at the checkout what the person does. `name` is a reference or an access code.
     ///
     /// # Errors
