@@ -1,7 +1,7 @@
 # Fast Wallet: the front door. `make` lists what there is.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo tools check fmt test test-sandbox sim sim-payments e2e fuzz openapi protos prepare bench load image k8s ci clean
+.PHONY: help run demo tools check fmt test test-sandbox sim sim-payments e2e chaos fuzz openapi protos prepare bench load image k8s ci clean
 
 export WALLET_DATA ?= .wallet
 CHECKERS := $(WALLET_DATA)/checkers
@@ -49,6 +49,9 @@ sim-payments: ## deposits in virtual time on the ledger's rules and a model of P
 
 e2e: tools ## the whole platform over HTTP only
 	cargo --locked test -p wallet --test e2e
+
+chaos: tools ## two thousand deposits in bad weather while processes, NATS and Postgres are killed (SEED=…, DEPOSITS=…)
+	DEPOSITS=$(or $(DEPOSITS),2000) SEED=$(SEED) TEST_LOG=warn cargo --locked test -p wallet --test chaos every_deposit -- --nocapture
 
 fuzz: tools ## a minute of random bytes at the webhook and a minute at the amount parser
 	FUZZ_SECONDS=60 cargo --locked test -p payments --test it fuzz
