@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use crate::desk::{Desk, chain};
-use crate::lifecycle::Step;
+use crate::lifecycle::{Effect, Step};
 use crate::notice::{self, Meaning, Notice, Oddity};
 use crate::store::Error;
 use crate::store::deposits::{self, Claim};
@@ -71,7 +71,7 @@ async fn next(desk: &Desk) -> Result<Option<Settled>, Error> {
                 "webhook {webhook_id} cannot be used and waits for a person"
             );
             let mut conn = desk.pool.acquire().await.map_err(Error::Begin)?;
-            webhooks::settle(&mut conn, webhook_id, None, Some(BROKEN), now).await?;
+            webhooks::settle(&mut conn, webhook_id, None, Some(BROKEN), false, now).await?;
             Ok(Some(Settled { step: None }))
         }
         Err(error) => Err(error),
@@ -94,7 +94,8 @@ async fn settle(
         None => (None, Some(stranger(desk, &notice))),
     };
     let reason = oddity.map(Oddity::code);
-    webhooks::settle(conn, new.webhook_id, found, reason, now).await?;
+    let is_told = step.as_ref().is_some_and(is_told);
+    webhooks::settle(conn, new.webhook_id, found, reason, is_told, now).await?;
     if let Some(reason) = reason {
         let id = new.webhook_id;
         tracing::error!(reason, "webhook {id} waits for a person: {reason}");
@@ -121,6 +122,14 @@ async fn meet(
         None => None,
     };
     Ok((step, oddity))
+}
+
+/// Whether anybody outside hears of a step: then a power cut must not take it back.
+fn is_told(step: &Step) -> bool {
+    step.effects.iter().any(|effect| match effect {
+        Effect::Answer | Effect::AnnounceCredited | Effect::AnnounceParked => true,
+        Effect::Initialize | Effect::Look(_) => false,
+    })
 }
 
 /// Why a webhook that names no deposit of ours waits for a person.
