@@ -260,6 +260,12 @@ impl Sandbox {
         paystack::resend(&self.shared, name)
     }
 
+    /// The webhook of a paid transaction, body and signature, for whoever sends it by other means.
+    #[must_use]
+    pub fn webhook(&self, name: &str) -> Option<(Vec<u8>, String)> {
+        paystack::webhook(&self.shared, name)
+    }
+
     /// Sends any body as a webhook, signed with the merchant's key.
     pub fn send_webhook(&self, body: impl Into<Vec<u8>>) {
         let body = body.into();
