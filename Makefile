@@ -1,14 +1,14 @@
 # Fast Wallet: the front door. `make` lists what there is.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo tools check fmt test test-sandbox sim sim-payments e2e fuzz openapi protos prepare bench load image k8s ci clean
+.PHONY: help run demo tools check fmt test test-sandbox sim sim-payments e2e chaos fuzz openapi protos prepare bench bench-webhooks load image k8s ci clean
 
 export WALLET_DATA ?= .wallet
 CHECKERS := $(WALLET_DATA)/checkers
 TYPOS_WHEEL := typos==1.52.0
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: tools ## everything a fresh machine needs, then the whole platform on http://127.0.0.1:8000
 	@cargo --locked build --bin wallet
@@ -50,6 +50,9 @@ sim-payments: ## deposits in virtual time on the ledger's rules and a model of P
 e2e: tools ## the whole platform over HTTP only
 	cargo --locked test -p wallet --test e2e
 
+chaos: tools ## two thousand deposits in bad weather while processes, NATS and Postgres are killed (SEED=…, DEPOSITS=…)
+	DEPOSITS=$(or $(DEPOSITS),2000) SEED=$(SEED) TEST_LOG=warn cargo --locked test -p wallet --test chaos every_deposit -- --nocapture
+
 fuzz: tools ## a minute of random bytes at the webhook and a minute at the amount parser
 	FUZZ_SECONDS=60 cargo --locked test -p payments --test it fuzz
 	FUZZ_SECONDS=60 cargo --locked test -p api random_bytes
@@ -67,6 +70,10 @@ prepare: tools ## refresh .sqlx from the migrations (needs nothing but what `mak
 bench: tools ## engine and edge against pgbench on this machine, ten minutes (BENCH=quick: ninety seconds)
 	cargo --locked build --release -p ledger -p loadtest -p wallet
 	@target/release/loadtest bench $(if $(filter quick,$(BENCH)),--quick)
+
+bench-webhooks: tools ## 500 webhooks a second for a minute while the ledger is stopped, four minutes
+	cargo --locked build --release -p ledger -p payments -p loadtest
+	@target/release/loadtest webhooks
 
 load: ## k6 against a running platform (K6=path of k6, BASE_URL=…)
 	$${K6:-k6} run loadtest/k6/transfers.js

@@ -1,4 +1,5 @@
 //! `loadtest bench`: how fast the platform is on this machine, beside what its own Postgres does.
+//! `loadtest webhooks`: how fast webhooks are taken while the ledger is away.
 //!
 //! Everything is real: Postgres with `fsync`, nats-server, the release programs as child
 //! processes, and a caller that speaks HTTP. Afterwards the books must balance.
@@ -10,6 +11,7 @@ mod engine;
 mod figures;
 mod folder;
 mod http;
+mod intake;
 mod machine;
 mod metrics;
 mod pace;
@@ -22,6 +24,7 @@ mod report;
 mod stage;
 mod store;
 mod tpcb;
+mod webhooks;
 mod workload;
 
 use std::io::Write as _;
@@ -47,6 +50,9 @@ struct Cli {
 enum Verb {
     /// Measures engine and edge against pgbench, with servers of its own; cleans up after itself.
     Bench(bench::Args),
+    /// Measures how webhooks are taken while the ledger is stopped, with servers of its own; cleans
+    /// up after itself.
+    Webhooks(webhooks::Args),
 }
 
 fn main() -> ExitCode {
@@ -59,21 +65,26 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };
-    let Verb::Bench(args) = cli.verb;
-    let code = runtime.block_on(run(args));
+    let code = runtime.block_on(run(cli.verb));
     // A load that was interrupted has a thread of its own; nobody waits for it.
     runtime.shutdown_background();
     code
 }
 
-async fn run(args: bench::Args) -> ExitCode {
+async fn run(verb: Verb) -> ExitCode {
     let mut signals = match Signals::catch() {
         Ok(signals) => signals,
         Err(error) => return failed(&error),
     };
-    // Dropping the bench stops its servers and removes its folder.
+    let measured = async {
+        match verb {
+            Verb::Bench(args) => bench::run(args).await,
+            Verb::Webhooks(args) => webhooks::run(args).await,
+        }
+    };
+    // Dropping what measures stops its servers and removes its folder.
     let ended = tokio::select! {
-        ended = bench::run(args) => ended,
+        ended = measured => ended,
         name = signals.next() => {
             // If standard error is closed, nobody wants to know.
             writeln!(std::io::stderr(), "\n{NAME}: {name}: stops, and leaves nothing behind").ok();

@@ -18,10 +18,10 @@ use crate::http::{Answer, Connection};
 use crate::plan::BULK;
 
 /// The open loop's connections: as many as there may ever be under way.
-const OPEN_CONNECTIONS: usize = 256;
+pub(crate) const OPEN_CONNECTIONS: usize = 256;
 const AMOUNT_MINOR_MAX: u64 = 100;
 /// Arrivals that may wait for a free connection before the platform counts as down.
-const OPEN_QUEUE: usize = 100_000;
+pub(crate) const OPEN_QUEUE: usize = 100_000;
 
 /// Who asks: a wallet and a key that may read it and pay from it.
 #[derive(Debug, Clone)]
@@ -122,7 +122,7 @@ impl Load {
 }
 
 /// Runs on a thread and a runtime of its own.
-async fn alone<T: Send + 'static>(
+pub(crate) async fn alone<T: Send + 'static>(
     work: impl Future<Output = anyhow::Result<T>> + Send + 'static,
 ) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -169,7 +169,7 @@ async fn as_they_come(
 }
 
 /// Says when requests arrive, by a clock that no answer can hold up; false if nobody took them.
-fn arrive(arrivals: &mpsc::Sender<Instant>, per_second: u32, lasting: Duration) -> bool {
+pub(crate) fn arrive(arrivals: &mpsc::Sender<Instant>, per_second: u32, lasting: Duration) -> bool {
     let began = Instant::now();
     let n_arrivals = u64::from(per_second).saturating_mul(lasting.as_secs());
     for n in 0..n_arrivals {

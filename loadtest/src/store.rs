@@ -3,7 +3,10 @@
 //! The statements are not checked at build time: the databases they are about exist only while
 //! the bench runs, and most tables are looked at whatever release made them.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
+use primitives::AccountId;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, PgPool};
 
@@ -63,6 +66,40 @@ pub(crate) async fn applied(conn: &mut PgConnection) -> anyhow::Result<Option<u6
     .await
     .context("failed to read how far the ledger has come")?;
     Ok(sequence.and_then(|it| u64::try_from(it).ok()))
+}
+
+/// How many deposits are in each state.
+pub(crate) async fn deposits(conn: &mut PgConnection) -> anyhow::Result<BTreeMap<String, i64>> {
+    let states: Vec<(String, i64)> =
+        sqlx::query_as("select state, count(*) from payments.deposits group by state")
+            .fetch_all(conn)
+            .await
+            .context("failed to count deposits")?;
+    Ok(states.into_iter().collect())
+}
+
+/// How many webhooks are in each state.
+pub(crate) async fn webhooks(conn: &mut PgConnection) -> anyhow::Result<BTreeMap<String, i64>> {
+    let states: Vec<(String, i64)> =
+        sqlx::query_as("select state, count(*) from payments.webhooks group by state")
+            .fetch_all(conn)
+            .await
+            .context("failed to count webhooks")?;
+    Ok(states.into_iter().collect())
+}
+
+/// What stands on an account: what came less what went.
+pub(crate) async fn standing(conn: &mut PgConnection, account: AccountId) -> anyhow::Result<i64> {
+    sqlx::query_scalar(
+        "select coalesce(sum(case when credit_account_id = $1 then amount_minor
+                                  else -amount_minor end), 0)::bigint
+         from ledger.transfers
+         where $1 in (debit_account_id, credit_account_id) and rejection = 0",
+    )
+    .bind(account.uuid())
+    .fetch_one(conn)
+    .await
+    .context("failed to add up an account")
 }
 
 /// Bytes on disk, indexes included, of everything that grows with transfers: all tables of the

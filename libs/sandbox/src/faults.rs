@@ -182,12 +182,14 @@ pub(crate) struct Faults {
     seed: u64,
     /// Occasions of each kind so far.
     occasions: BTreeMap<Fault, u64>,
+    /// How often each kind has struck.
+    tally: BTreeMap<Fault, u64>,
     plans: Vec<Plan>,
 }
 
 impl Faults {
     pub(crate) fn new(seed: u64, plans: Vec<Plan>) -> Self {
-        Self { seed, occasions: BTreeMap::new(), plans }
+        Self { seed, occasions: BTreeMap::new(), tally: BTreeMap::new(), plans }
     }
 
     pub(crate) fn add(&mut self, plan: Plan) {
@@ -200,6 +202,10 @@ impl Faults {
 
     pub(crate) fn plans(&self) -> &[Plan] {
         &self.plans
+    }
+
+    pub(crate) const fn tally(&self) -> &BTreeMap<Fault, u64> {
+        &self.tally
     }
 
     /// Draws which of the faults possible here strike this time.
@@ -220,6 +226,8 @@ impl Faults {
                     continue;
                 }
             }
+            let n_struck = self.tally.entry(plan.fault).or_default();
+            *n_struck = n_struck.saturating_add(1);
             struck.push((plan.fault, Duration::from_millis(plan.delay_ms.unwrap_or(DELAY_MS))));
             plan.count = match (plan.count, plan.probability) {
                 (Some(left), _) => Some(left.saturating_sub(1)),
@@ -253,6 +261,7 @@ mod tests {
         let struck: Vec<bool> =
             (0..4).map(|_| faults.draw(&BOTH).has(Fault::WebhookLost)).collect();
         assert_eq!(struck, [true, true, false, false]);
+        assert_eq!(faults.tally(), &BTreeMap::from([(Fault::WebhookLost, 2)]));
         assert!(faults.plans().is_empty());
     }
 

@@ -243,6 +243,12 @@ impl Sandbox {
         self.shared.faults().clear();
     }
 
+    /// How often each fault has struck since the start, or since the last reset.
+    #[must_use]
+    pub fn struck(&self) -> BTreeMap<Fault, u64> {
+        self.shared.faults().tally().clone()
+    }
+
     /// Does at the checkout what the person does. `name` is a reference or an access code.
     ///
     /// # Errors
@@ -255,6 +261,12 @@ impl Sandbox {
     /// Sends the webhook of a paid transaction once more; false if it is none.
     pub fn resend(&self, name: &str) -> bool {
         paystack::resend(&self.shared, name)
+    }
+
+    /// The webhook of a paid transaction, body and signature, for whoever sends it by other means.
+    #[must_use]
+    pub fn webhook(&self, name: &str) -> Option<(Vec<u8>, String)> {
+        paystack::webhook(&self.shared, name)
     }
 
     /// Sends any body as a webhook, signed with the merchant's key.

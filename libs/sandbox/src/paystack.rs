@@ -206,6 +206,14 @@ pub(crate) fn resend(shared: &Shared, name: &str) -> bool {
     true
 }
 
+/// The webhook of a paid transaction and its signature, not sent.
+pub(crate) fn webhook(shared: &Shared, name: &str) -> Option<(Vec<u8>, String)> {
+    let event = shared.at_once(|model, _| model.resend(name))?;
+    let body = deliver::body(&event);
+    let signature = deliver::sign(&shared.config.secret_key, &body);
+    Some((body, signature))
+}
+
 /// Does at the checkout what the person does, with the faults that strike, and sends the webhook.
 pub(crate) fn pay(
     shared: &Shared,

@@ -4,12 +4,14 @@ mod client;
 mod eventually;
 mod folder;
 mod nats;
+mod port;
 mod postgres;
 mod webhook;
 
 pub use client::{Answer, Call, Client};
 pub use eventually::eventually;
 pub use nats::{Nats, context, nats};
+pub use port::quiet_port;
 pub use postgres::{Database, TestPostgres, own_postgres, postgres};
 pub use webhook::paystack_signature;
 

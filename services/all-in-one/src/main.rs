@@ -2,6 +2,9 @@
 //!
 //! `wallet dev` brings its own Postgres, nats-server and sandbox; `wallet serve` runs the four
 //! services against what it is given; `wallet demo` is a caller that walks the main job.
+//!
+//! Called by the name of a service (`ln -s wallet ledger`) it is that service alone: one program to
+//! install, and a process for each service where that is wanted.
 
 mod children;
 mod demo;
@@ -10,6 +13,7 @@ mod folder;
 mod settings;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -61,6 +65,30 @@ struct Migrate {
 }
 
 fn main() -> ExitCode {
+    // The four lines are those of the services' own programs.
+    match called().as_deref() {
+        Some("api") => chassis::main("api", api::migrate, api::serve),
+        Some("keys") => chassis::main("keys", keys::migrate, keys::serve),
+        Some("ledger") => {
+            chassis::main_with("ledger", ledger::migrate, ledger::serve, ledger::fsck::run)
+        }
+        Some("payments") => chassis::main_with(
+            "payments",
+            payments::migrate,
+            payments::serve,
+            payments::operate::run,
+        ),
+        Some(_) | None => all_in_one(),
+    }
+}
+
+/// The name this program was called by.
+fn called() -> Option<String> {
+    let path = PathBuf::from(std::env::args_os().next()?);
+    Some(path.file_name()?.to_str()?.to_owned())
+}
+
+fn all_in_one() -> ExitCode {
     let cli: Cli = match chassis::parse(NAME, std::env::args_os()) {
         Ok(cli) => cli,
         Err(code) => return code,

@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use crate::desk::{Desk, chain};
-use crate::lifecycle::{Deposit, Event, Step};
+use crate::lifecycle::{Deposit, Effect, Event, Step};
 use crate::notice::{self, Meaning, Notice, Oddity, Topic};
 use crate::reference::Reference;
 use crate::returns::{self, Kind, Payment, Return};
@@ -89,7 +89,7 @@ async fn next(desk: &Desk) -> Result<Option<Settled>, Error> {
                 "webhook {webhook_id} cannot be used and waits for a person"
             );
             let mut conn = desk.pool.acquire().await.map_err(Error::Begin)?;
-            webhooks::settle(&mut conn, webhook_id, None, Some(BROKEN), now).await?;
+            webhooks::settle(&mut conn, webhook_id, None, Some(BROKEN), false, now).await?;
             Ok(Some(Settled::default()))
         }
         Err(error) => Err(error),
@@ -112,7 +112,8 @@ async fn settle(
         None => Met::odd(stranger(desk, &notice)),
     };
     let reason = met.oddity.map(Oddity::code);
-    webhooks::settle(conn, new.webhook_id, found, reason, now).await?;
+    let is_told = met.settled.is_told();
+    webhooks::settle(conn, new.webhook_id, found, reason, is_told, now).await?;
     if let Some(reason) = reason {
         let id = new.webhook_id;
         tracing::error!(reason, "webhook {id} waits for a person: {reason}");
@@ -207,6 +208,12 @@ async fn dispute(
 }
 
 impl Settled {
+    /// Whether anybody outside hears of it: then a power cut must not take it back.
+    fn is_told(&self) -> bool {
+        let is_parked = |it: &returns::Step| it.effects.contains(&returns::Effect::AnnounceParked);
+        self.step.as_ref().is_some_and(is_told) || self.returns.iter().any(is_parked)
+    }
+
     fn committed(&self, desk: &Desk) {
         if let Some(step) = &self.step {
             desk.committed(step);
@@ -227,6 +234,13 @@ fn unusable(desk: &Desk, notice: &Notice) -> Option<Oddity> {
         None if notice.is_for_another(desk.domain) => Some(Oddity::OtherDomain),
         None => None,
     }
+}
+
+fn is_told(step: &Step) -> bool {
+    step.effects.iter().any(|effect| match effect {
+        Effect::Answer | Effect::AnnounceCredited | Effect::AnnounceParked => true,
+        Effect::Initialize | Effect::Look(_) => false,
+    })
 }
 
 /// Why a webhook that names no deposit of ours waits for a person.

@@ -30,8 +30,6 @@ pub(crate) const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 const SIGNATURE: &str = "x-paystack-signature";
 const SIGNATURE_BYTES: usize = 64;
-/// How long a body may take to arrive.
-const BODY_WAIT: Duration = Duration::from_secs(10);
 /// How long until it may be told again what could not be stored.
 const STORE_PAUSE: Duration = Duration::from_secs(5);
 
@@ -167,19 +165,12 @@ fn signature(request: &Request) -> Option<[u8; SIGNATURE_BYTES]> {
 }
 
 async fn body(request: &mut Request) -> Result<Vec<u8>, Turned> {
-    let bytes = request.take_body().into_bytes_limit(BODY_BYTES_MAX);
-    match tokio::time::timeout(BODY_WAIT, bytes).await {
-        Ok(Ok(bytes)) => Ok(bytes.to_vec()),
-        Ok(Err(error)) => {
-            let error = poem::Error::from(error);
-            let result = match error.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => "too_large",
-                _ => "unreadable",
-            };
-            Err((result, Problem::from_status(error.status())))
-        }
-        Err(_) => Err(("too_slow", Problem::from_status(StatusCode::REQUEST_TIMEOUT))),
-    }
+    // Read already, whole, within the door's bounds of size and time.
+    let bytes = request.take_body().into_bytes().await.map_err(|error| {
+        let error = poem::Error::from(error);
+        ("unreadable", Problem::from_status(error.status()))
+    })?;
+    Ok(bytes.to_vec())
 }
 
 fn invalid_signature() -> Turned {

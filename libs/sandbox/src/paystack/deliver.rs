@@ -398,7 +398,7 @@ pub(crate) fn other_currency(currency: &str) -> &'static str {
 
 /// Compact JSON in which `/` is escaped: legal, and no serializer of ours writes it that way, so
 /// whoever checks the signature over anything but the raw bytes is found out.
-fn body(event: &Event) -> Vec<u8> {
+pub(super) fn body(event: &Event) -> Vec<u8> {
     let data = event.data.to_string().replace('/', "\\/");
     format!("{{\"event\":\"{}\",\"data\":{data}}}", event.name).into_bytes()
 }

@@ -94,4 +94,12 @@ impl Companion {
     pub async fn stop(self) -> anyhow::Result<()> {
         self.0.stop().await
     }
+
+    /// Ends it as a power cut would: nothing in hand is finished, nobody is told.
+    ///
+    /// # Errors
+    /// It cannot be killed.
+    pub async fn kill(self) -> anyhow::Result<()> {
+        self.0.kill().await
+    }
 }

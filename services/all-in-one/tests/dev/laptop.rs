@@ -2,11 +2,9 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -14,14 +12,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::{Client, eventually};
+use testkit::{Client, eventually, quiet_port};
 
 /// A first start makes a Postgres cluster and four schemas, on whatever machine this is.
 const START_WAIT: Duration = Duration::from_secs(120);
 /// "Within seconds".
 pub(crate) const END_WAIT: Duration = Duration::from_secs(15);
-/// Below what a kernel gives to outgoing connections, so that nobody else takes one by chance.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// Where `wallet dev` is told to listen.
 #[derive(Debug, Clone, Copy)]
@@ -34,22 +30,8 @@ pub(crate) struct Ports {
 impl Ports {
     /// Three that are free at this moment.
     pub(crate) fn free() -> Self {
-        Self { origin: free_port(), sandbox: free_port(), admin: free_port() }
+        Self { origin: quiet_port(), sandbox: quiet_port(), admin: quiet_port() }
     }
-}
-
-fn free_port() -> u16 {
-    static N_TAKEN: AtomicU16 = AtomicU16::new(0);
-    let n_ports = PORTS.len();
-    let start = usize::try_from(std::process::id()).unwrap() * 97;
-    for _ in 0..n_ports {
-        let n = start + usize::from(N_TAKEN.fetch_add(1, Ordering::Relaxed));
-        let port = PORTS.start + u16::try_from(n % n_ports).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no port is free in {PORTS:?}");
 }
 
 /// A folder, ports, and settings of the environment.

@@ -12,6 +12,8 @@ mod fuzz;
 #[cfg(test)]
 mod guards;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod ledger;
 #[cfg(test)]
 mod missed;

@@ -80,6 +80,18 @@ pub(crate) async fn phases(pool: &PgPool) -> Vec<String> {
         .unwrap()
 }
 
+/// How often anything has happened to the deposit that has this reference.
+pub(crate) async fn n_events(pool: &PgPool, reference: &str) -> i64 {
+    sqlx::query_scalar(
+        "select count(*) from payments.timeline t
+         join payments.attempts a using (deposit_id) where a.reference = $1",
+    )
+    .bind(reference)
+    .fetch_one(pool)
+    .await
+    .unwrap()
+}
+
 pub(crate) async fn n_waiters(pool: &PgPool) -> i64 {
     sqlx::query_scalar("select count(*) from payments.waiters").fetch_one(pool).await.unwrap()
 }

@@ -64,8 +64,8 @@ struct Args {
 
 /// Settings as they are by default, but for the places and the pace: fast wherever a test waits, and
 /// so slow wherever nothing should happen by itself that it does not.
-fn config(database_url: &str, base_url: &str) -> Config {
-    let args = ["x", "--payments-database-url", database_url, "--paystack-secret-key", KEY];
+fn config(database_url: &str, base_url: &str, key: &str) -> Config {
+    let args = ["x", "--payments-database-url", database_url, "--paystack-secret-key", key];
     let base = ["--paystack-base-url", base_url];
     let mut config = Args::parse_from(args.into_iter().chain(base)).config;
     config.database_connections_max = 12;
@@ -137,16 +137,21 @@ impl World {
 
     /// As [`World::new`], with a sandbox of another kind.
     pub(crate) async fn with_sandbox(sandbox_config: sandbox::Config) -> Self {
+        Self::with_key(KEY, sandbox_config).await
+    }
+
+    /// As [`World::with_sandbox`], with another key with Paystack.
+    pub(crate) async fn with_key(key: &str, sandbox_config: sandbox::Config) -> Self {
         let postgres = testkit::postgres().await;
         let database = postgres
-            .database("payments", async |url| payments::migrate(config(url, "http://x")).await)
+            .database("payments", async |url| payments::migrate(config(url, "http://x", KEY)).await)
             .await;
         let ledger_database = postgres
             .database("bus", async |url| chassis::postgres::migrate(url, &[&bus::MIGRATOR]).await)
             .await;
         let nats = testkit::nats().await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let sandbox_config = sandbox::Config { secret_key: KEY.to_owned(), ..sandbox_config };
+        let sandbox_config = sandbox::Config { secret_key: key.to_owned(), ..sandbox_config };
         let sandbox = sandbox::start(listener, sandbox_config).await.unwrap();
         let ledger = Ledger::new();
         let neighbours = testkit::context(&nats).await;
@@ -162,7 +167,7 @@ impl World {
         neighbours.spawn("ledger answers", answering);
         Self {
             service: None,
-            config: config(&database.url, &sandbox.paystack_base_url()),
+            config: config(&database.url, &sandbox.paystack_base_url(), key),
             asker: Asker::new(neighbours.nats()),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             ledger,

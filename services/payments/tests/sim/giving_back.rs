@@ -168,8 +168,17 @@ impl World {
     fn answer(&mut self, id: u64) {
         let Some(dispute) = self.paystack.disputes().find(|it| it.id == id) else { return };
         let (all, declines) = (dispute.amount, self.dice.happens(0.7));
+        let of = self.paystack.transactions().find(|it| it.id == dispute.transaction_id);
+        let of = of.and_then(|it| Reference::parse(&it.reference).ok());
+        let n = of.and_then(|it| self.references.get(&it).copied());
+        // What goes back in part before it was booked is a person's matter, outside these books.
+        let is_booked = n.is_some_and(|n| self.cases[n].deposit.paid.is_some());
         let resolution = if declines { "declined" } else { "merchant-accepted" };
-        let part = if declines { 0 } else { 1 + self.dice.below(all) };
+        let part = match (declines, is_booked) {
+            (true, _) => 0,
+            (false, true) => 1 + self.dice.below(all),
+            (false, false) => all,
+        };
         let body = json!({
             "resolution": resolution, "message": "it was delivered", "refund_amount": part,
             "uploaded_filename": "proof.pdf",
