@@ -77,11 +77,14 @@ begin
         raise exception 'return % waits for a person', old.return_id
             using constraint = 'returns_review_needs_a_person', errcode = 'check_violation';
     end if;
-    if (old.return_id, old.deposit_id, old.kind, old.source, old.reference, old.currency,
+    -- Until a hold is asked for, where the money is and in which currency may become known.
+    if (old.return_id, old.deposit_id, old.kind, old.reference,
         coalesce(old.amount_minor, new.amount_minor), coalesce(old.provider_id, new.provider_id))
         is distinct from
-       (new.return_id, new.deposit_id, new.kind, new.source, new.reference, new.currency,
-        new.amount_minor, new.provider_id)
+       (new.return_id, new.deposit_id, new.kind, new.reference, new.amount_minor,
+        new.provider_id)
+        or (old.cover <> 'nothing'
+            and (old.source, old.currency) is distinct from (new.source, new.currency))
     then
         raise exception 'return % is about what it was about', old.return_id
             using constraint = 'returns_unchanged', errcode = 'check_violation';

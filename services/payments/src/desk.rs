@@ -187,7 +187,7 @@ impl Desk {
         let (name, detail) = (event.name(), event.detail());
         let at_most_minor = unclaimed_minor(deposit, all, Some(return_id));
         let around = Around { now, settle: self.refund_settle, at_most_minor };
-        let step = returns::step(before, event, around);
+        let step = returns::step(&before.as_of(deposit), event, around);
         let line = Line {
             return_id: Some(before.return_id),
             event: name,

@@ -78,6 +78,7 @@ impl Worker {
         let Some(deposit) = deposits::load(pool, ids.0).await? else { return Ok(()) };
         let all = returns::of_deposit(pool, ids.0).await?;
         let Some(it) = all.iter().find(|it| it.return_id == ids.1) else { return Ok(()) };
+        let it = &it.as_of(&deposit);
         let event = match it.work() {
             Work::Hold => self.hold(it).await,
             Work::Ask => return self.ask(ids, &deposit).await,

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use payments::lifecycle::{Pace, When};
+use payments::lifecycle::{
+    Deposit, Intent, Pace, Paid, Reason as DepositReason, State as DepositState, When,
+};
 use payments::reference::Reference;
 use payments::returns::{
     ASKED_MAX, Around, Claim, Cover, DisputeSaid, Effect, Event, Kind, Payment, Reason, RefundSaid,
     Return, Source, State, Step, Word, Work, judge_dispute, judge_refund, step,
 };
 use payments::verdict::Domain;
-use primitives::{AccountId, Amount, Currency, DepositId, ReturnId, Timestamp};
+use primitives::{AccountId, Amount, Currency, DepositId, ReturnId, Timestamp, TransferId};
 use proptest::prelude::*;
 
 const NOW: i64 = 1_000_000;
@@ -404,4 +406,35 @@ proptest! {
             prop_assert_eq!(due == When::Never, it.work() == Work::Rest, "{:?}", it);
         }
     }
+}
+
+#[test]
+fn a_dispute_heard_of_before_its_payment_was_proved_learns_its_currency() {
+    let (deposit_id, now) = (DepositId::generate(), Timestamp::from_seconds(NOW));
+    let intent = Intent {
+        account_id: AccountId::generate(),
+        amount: amount(AMOUNT),
+        currency: Currency::NGN,
+        wait_until: None,
+        abandon_at: now,
+        forget_at: now,
+    };
+    let mut deposit = Deposit::intent((deposit_id, TransferId::generate()), intent, now);
+    let reference = deposit.attempt.reference.clone();
+    let payment = Payment::of(&deposit, &reference);
+    let dispute = Return::dispute(ReturnId::generate(), payment, "358950".to_owned(), now);
+    let dollars = Currency::parse("USD").unwrap();
+    deposit.paid = Some(Paid {
+        reference,
+        amount: amount(AMOUNT),
+        currency: dollars,
+        paid_at: now,
+        provider_id: None,
+    });
+    deposit.state = DepositState::Review(DepositReason::CurrencyDiffers);
+    let known = dispute.as_of(&deposit);
+    assert_eq!((known.payment.currency, known.payment.source), (dollars, Source::Suspense));
+    // Once a hold was asked for, it stays what it is.
+    let asked = Return { cover: Cover::Wanted, ..dispute };
+    assert_eq!(asked.as_of(&deposit).payment.currency, Currency::NGN);
 }

@@ -288,6 +288,16 @@ impl Return {
         Self { provider_id, ..Self::begun(return_id, Kind::Dispute, payment, now) }
     }
 
+    /// The same, of what is known of the deposit by now: a dispute may be heard of before its payment
+    /// is proved, and what was paid may be of another currency than was asked for.
+    #[must_use]
+    pub fn as_of(&self, deposit: &Deposit) -> Self {
+        if self.cover != Cover::Nothing || self.state.is_end() {
+            return self.clone();
+        }
+        Self { payment: Payment::of(deposit, &self.payment.reference), ..self.clone() }
+    }
+
     fn begun(return_id: ReturnId, kind: Kind, payment: Payment, now: Timestamp) -> Self {
         Self {
             return_id,

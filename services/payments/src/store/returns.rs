@@ -167,8 +167,9 @@ pub(crate) async fn save(
          set amount_minor = $2, taken_minor = $3, state = $4, review_reason = $5, cover = $6,
              n_holds = $7, provider_id = $8, n_asked = $9, asked_at = $10, answer_by = $11,
              trouble = $12, n_looks = $13, ended_at = $14, n_refused = $15,
-             due_at = case when $16 then due_at else $17 end,
-             claimed_until = case when $18 then null else claimed_until end
+             source = $16, currency = $17,
+             due_at = case when $18 then due_at else $19 end,
+             claimed_until = case when $20 then null else claimed_until end
          where return_id = $1",
         it.return_id.uuid(),
         it.amount.map(Amount::to_i64),
@@ -185,6 +186,8 @@ pub(crate) async fn save(
         i32::try_from(it.n_looks).unwrap_or(i32::MAX),
         it.ended_at.map(datetime),
         small(it.n_refused),
+        source_name(it.payment.source),
+        it.payment.currency.as_str(),
         keep_due,
         due_at,
         claim == Claim::Release,

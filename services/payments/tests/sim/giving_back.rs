@@ -248,7 +248,7 @@ impl World {
         let told =
             self.is_traced.then(|| format!("{} {} {}", self.now, event.name(), event.detail()));
         let around = Around { now: self.now, settle: SETTLE, at_most_minor };
-        let step = step(&before, event, around);
+        let step = step(&before.as_of(&self.cases[n].deposit), event, around);
         if let Some(told) = told {
             let (kind, from, to) =
                 (before.kind.name(), before.state.name(), step.after.state.name());
@@ -301,6 +301,7 @@ impl World {
     /// A worker takes a return up, if it is due.
     fn give_back(&mut self, n: usize, k: usize) {
         let (it, due) = self.cases[n].returns[k].clone();
+        let it = it.as_of(&self.cases[n].deposit);
         if due.is_none_or(|due| due > self.now) || self.dies_returning(n, k) {
             return;
         }
@@ -494,12 +495,25 @@ impl World {
         if self.ledger.held(wallet) != 0 {
             return Err(format!("{} are held for nothing", self.ledger.held(wallet)));
         }
-        for dispute in self.paystack.disputes().filter(|it| it.lost_amount > 0) {
-            let id = Some(dispute.id.to_string());
-            let of = self.paystack.find(case.deposit.attempt.reference.as_str());
-            let is_ours = of.is_some_and(|it| it.id == dispute.transaction_id);
-            if is_ours && !case.returns.iter().any(|(it, _)| it.provider_id == id) {
-                return Err(format!("nobody noticed {dispute:#?}"));
+        let of = self.paystack.find(case.deposit.attempt.reference.as_str());
+        if let Some(of) = of.filter(|it| it.status.is_paid()) {
+            let went_back: u64 = self
+                .paystack
+                .refunds()
+                .filter(|it| it.transaction_id == of.id && it.status == RefundStatus::Processed)
+                .map(|it| it.amount)
+                .chain(
+                    self.paystack
+                        .disputes()
+                        .filter(|it| it.transaction_id == of.id)
+                        .map(|it| it.lost_amount),
+                )
+                .sum();
+            let taken = returned_minor(case.returns.iter().map(|(it, _)| it));
+            let booked = case.deposit.paid.as_ref().map_or(0, |it| it.amount.minor());
+            if of.amount - went_back != booked - taken {
+                let there = format!("{} paid and {went_back} back at Paystack", of.amount);
+                return Err(format!("{there}, {booked} booked and {taken} taken here"));
             }
         }
         let mut credited = self.ledger.balance(wallet) + self.ledger.balance(shop);
