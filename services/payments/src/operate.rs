@@ -277,6 +277,9 @@ impl Operator {
         };
         let all = returns::of_deposit(pool, deposit_id).await?;
         let mut text = format!("{deposit_id} is {}\n", described(&deposit, &all));
+        if let Some(moved) = moved(&deposit) {
+            writeln!(text, "{moved}")?;
+        }
         for it in &all {
             writeln!(text, "{}", described_return(it))?;
         }
@@ -413,6 +416,21 @@ impl Operator {
         }
         tx.commit().await.context("failed to commit")?;
         Ok(Ok(format!("{deposit_id} is {}\n", described(&step.deposit, &all))))
+    }
+}
+
+/// The transfers in the ledger that have moved what was paid, if any.
+fn moved(deposit: &Deposit) -> Option<String> {
+    let put_aside = match deposit.suspense {
+        Suspense::Nothing | Suspense::Owed => None,
+        Suspense::Held | Suspense::Left => Some(deposit.suspend_transfer_id()),
+    };
+    let credited = deposit.credit().filter(|_| deposit.state == State::Credited);
+    let put_aside = put_aside.map(|id| format!("put aside by {id}"));
+    let credited = credited.map(|it| format!("credited by {}", it.transfer_id));
+    match (put_aside, credited) {
+        (Some(first), Some(then)) => Some(format!("{first}, {then}")),
+        (one, other) => one.or(other),
     }
 }
 

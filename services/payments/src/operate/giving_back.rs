@@ -8,7 +8,7 @@ use primitives::{Amount, ReturnId, Timestamp};
 use super::{LIST_MAX, Operator, Refused, signature};
 use crate::desk::unclaimed_minor;
 use crate::lifecycle::{Deposit, State as DepositState, Suspense};
-use crate::returns::{Event, Kind, Payment, Return, State};
+use crate::returns::{Cover, Event, Kind, Payment, Return, State};
 use crate::store::decisions::{self, About, What};
 use crate::store::deposits::{self, Claim};
 use crate::store::returns;
@@ -173,10 +173,14 @@ pub(super) fn described_return(it: &Return) -> String {
     let amount = it.taken.or(it.amount).map(|it| it.minor().to_string());
     let why = Some(it.why()).filter(|it| !it.is_empty()).map(|it| format!(" ({it})"));
     let theirs = it.provider_id.as_ref().map(|id| format!(", {id} at Paystack"));
+    let held = Some(it.hold_transfer_id()).filter(|_| it.cover == Cover::Held);
+    let held = held.map(|id| format!(", held by {id}"));
+    let taken = Some(it.take_transfer_id()).filter(|_| it.state == State::Returned);
+    let taken = taken.map(|id| format!(", taken by {id}"));
     let by = it.answer_by.filter(|_| it.state == State::Open);
     let by = by.map(|at| format!(", to be answered there by {at}"));
     format!(
-        "{} {} of {} {} is {}{}{}{}",
+        "{} {} of {} {} is {}{}{}{}{}{}",
         it.kind.name(),
         it.return_id,
         amount.unwrap_or_else(|| "an unknown amount of".to_owned()),
@@ -184,6 +188,8 @@ pub(super) fn described_return(it: &Return) -> String {
         it.state.name(),
         why.unwrap_or_default(),
         theirs.unwrap_or_default(),
+        held.unwrap_or_default(),
+        taken.unwrap_or_default(),
         by.unwrap_or_default(),
     )
 }

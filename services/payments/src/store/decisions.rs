@@ -189,7 +189,8 @@ pub(crate) async fn life(pool: &PgPool, deposit_id: DepositId) -> Result<Vec<Mom
            from (
                select created_at as at, 0 as source, 0::bigint as n,
                       'asked for ' || amount_minor || ' ' || currency
-                          || ', to be credited by transfer ' || credit_transfer_id as what
+                          || ', to be credited by ' || replace('txn_' || credit_transfer_id, '-', '')
+                          as what
                from payments.deposits where deposit_id = $1
                union all
                select happened_at, 1, line_id,

@@ -74,6 +74,8 @@ async fn a_refund_takes_the_money_from_the_wallet_once_paystack_has_given_it_bac
         "is returned",
         "decided to refund",
         "ticket 9",
+        ", held by txn_",
+        ", taken by txn_",
         "told: went back",
     ] {
         assert!(life.contains(part), "{part} is not in\n{life}");

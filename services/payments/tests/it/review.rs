@@ -44,6 +44,8 @@ async fn what_a_person_accepts_is_credited_as_it_was_paid_and_once() {
         "ada@example.com",
         "ticket 7",
         "crediting -> credited",
+        "put aside by txn_",
+        ", credited by txn_",
     ] {
         assert!(life.contains(part), "{part} is not in\n{life}");
     }
