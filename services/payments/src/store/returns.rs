@@ -302,15 +302,20 @@ pub(crate) struct Count {
     pub(crate) answer_by: Option<OffsetDateTime>,
 }
 
-/// How many returns stand in each state that is no end.
+/// How many returns stand in each state that is no end, and how many were lost with nothing held that
+/// nobody has seen to.
 pub(crate) async fn count(pool: &PgPool) -> Result<Vec<Count>, Error> {
     sqlx::query_as!(
         Count,
         r#"select kind, state, count(*) as "n_returns!",
-                  count(*) filter (where state = 'review' or trouble is not null) as "n_troubled!",
+                  count(*) filter (where state in ('review', 'returned') or trouble is not null)
+                      as "n_troubled!",
                   min(answer_by) filter (where state = 'open') as answer_by
-           from payments.returns
+           from payments.returns r
            where state not in ('returned', 'kept', 'refused')
+              or (state = 'returned' and cover <> 'held' and not exists (
+                  select from payments.decisions d
+                  where d.return_id = r.return_id and d.what = 'dismiss'))
            group by kind, state"#,
     )
     .fetch_all(pool)
