@@ -94,16 +94,16 @@ impl Worker {
 
     async fn hold(&self, it: &Return) -> Event {
         match self.post(it, wire::returns::hold(it)).await {
-            Said::Done => Event::HoldPosted,
-            Said::Refused(why) => Event::HoldRefused { why },
+            Said::Done => Event::HoldPosted { n: it.n_holds },
+            Said::Refused(why) => Event::HoldRefused { n: it.n_holds, why },
             Said::Nothing => Event::HoldUnknown,
         }
     }
 
     async fn moved(&self, it: &Return, command: Option<(TransferId, Command)>) -> Event {
         match self.post(it, command).await {
-            Said::Done => Event::Moved,
-            Said::Refused(why) => Event::MoveRefused { why },
+            Said::Done => Event::Moved { n: it.n_refused },
+            Said::Refused(why) => Event::MoveRefused { n: it.n_refused, why },
             Said::Nothing => Event::MoveUnknown,
         }
     }

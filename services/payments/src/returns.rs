@@ -69,8 +69,9 @@ pub fn step(before: &Return, event: Event, around: Around) -> Step {
     let mut step = Step { after: before.clone(), effects: Vec::new() };
     let is_a_persons = matches!(event, Event::Accepted { .. } | Event::Rejected);
     match event {
-        Event::HoldPosted => step.hold_posted(),
-        Event::HoldRefused { why } => step.hold_refused(why),
+        // An answer to an earlier hold or try says nothing of the one that is under way.
+        Event::HoldPosted { n } => step.if_hold(n, Step::hold_posted),
+        Event::HoldRefused { n, why } => step.if_hold(n, |it| it.hold_refused(why)),
         Event::HoldUnknown => step.if_wanted(Step::look_again_soon),
         Event::Asking => step.asking(now),
         Event::AskRefused { why } => step.ask_refused(why),
@@ -83,8 +84,8 @@ pub fn step(before: &Return, event: Event, around: Around) -> Step {
             step.if_in(&[State::Noticed, State::Asked, State::Open], Step::look_again_soon);
         }
         Event::Hinted => step.hinted(),
-        Event::Moved => step.moved(now),
-        Event::MoveRefused { why } => step.move_refused(why),
+        Event::Moved { n } => step.if_try(n, |it| it.moved(now)),
+        Event::MoveRefused { n, why } => step.if_try(n, |it| it.move_refused(why)),
         Event::MoveUnknown => {
             step.if_in(&[State::Taking, State::Releasing], Step::look_again_soon);
         }
@@ -97,9 +98,6 @@ pub fn step(before: &Return, event: Event, around: Around) -> Step {
 
 impl Step {
     fn hold_posted(&mut self) {
-        if self.after.cover != Cover::Wanted {
-            return;
-        }
         self.after.cover = Cover::Held;
         self.after.trouble = None;
         match self.after.state {
@@ -117,9 +115,6 @@ impl Step {
     }
 
     fn hold_refused(&mut self, why: String) {
-        if self.after.cover != Cover::Wanted {
-            return;
-        }
         self.after.cover = Cover::Refused;
         match self.after.state {
             // Nothing was asked of Paystack, and nothing is.
@@ -349,6 +344,18 @@ impl Step {
 
     fn if_in(&mut self, states: &[State], then: impl FnOnce(&mut Self)) {
         if states.contains(&self.after.state) {
+            then(self);
+        }
+    }
+
+    fn if_hold(&mut self, n: u16, then: impl FnOnce(&mut Self)) {
+        if self.after.cover == Cover::Wanted && self.after.n_holds == n {
+            then(self);
+        }
+    }
+
+    fn if_try(&mut self, n: u16, then: impl FnOnce(&mut Self)) {
+        if self.after.n_refused == n {
             then(self);
         }
     }

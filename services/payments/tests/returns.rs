@@ -47,15 +47,18 @@ fn around(seconds: i64) -> Around {
 }
 
 /// The event of a short name.
-fn event(name: &str) -> Event {
+fn event(name: &str, it: &Return) -> Event {
+    let (hold, tried) = (it.n_holds, it.n_refused);
     let why = || "insufficient_funds".to_owned();
     let told = |word| Event::Told { provider_id: "358950".to_owned(), word };
     let claim = |minor, word| Event::Claimed { claim: Claim { amount: amount(minor), word } };
     let open = Word::Open { answer_by: None };
     let back = |minor| Word::Back { amount: amount(minor) };
     match name {
-        "hold" => Event::HoldPosted,
-        "no hold" => Event::HoldRefused { why: why() },
+        "hold" => Event::HoldPosted { n: hold },
+        "late hold" => Event::HoldPosted { n: hold.wrapping_sub(1) },
+        "no hold" => Event::HoldRefused { n: hold, why: why() },
+        "late no hold" => Event::HoldRefused { n: hold.wrapping_sub(1), why: why() },
         "hold?" => Event::HoldUnknown,
         "asking" => Event::Asking,
         "ask refused" => Event::AskRefused { why: "transaction_reversed".to_owned() },
@@ -75,8 +78,9 @@ fn event(name: &str) -> Event {
         "differs" => told(Word::Disagrees(Reason::CurrencyDiffers)),
         "?" => Event::NotTold,
         "webhook" => Event::Hinted,
-        "moved" => Event::Moved,
-        "not moved" => Event::MoveRefused { why: "debit_account_frozen".to_owned() },
+        "moved" => Event::Moved { n: tried },
+        "late moved" => Event::Moved { n: tried.wrapping_sub(1) },
+        "not moved" => Event::MoveRefused { n: tried, why: "debit_account_frozen".to_owned() },
         "move?" => Event::MoveUnknown,
         "accepted" => Event::Accepted { amount: None },
         "accepted in part" => Event::Accepted { amount: Some(amount(7)) },
@@ -85,7 +89,10 @@ fn event(name: &str) -> Event {
     }
 }
 
-const EVENTS: [&str; 27] = [
+const EVENTS: [&str; 30] = [
+    "late hold",
+    "late no hold",
+    "late moved",
     "hold",
     "no hold",
     "hold?",
@@ -124,7 +131,7 @@ fn play(kind: Kind, events: &str) -> Step {
             now += 120;
             continue;
         }
-        played = step(&played.after, event(name), around(now));
+        played = step(&played.after, event(name, &played.after), around(now));
     }
     played
 }
@@ -234,6 +241,18 @@ fn what_the_ledger_will_not_move_is_tried_again_under_another_id() {
     assert!(stuck.effects.contains(&Effect::Look(When::After(Pace::Returning))));
     let before = play(Kind::Dispute, "claimed, hold, back").after;
     let before = Return { return_id: stuck.after.return_id, ..before };
+    check(
+        Kind::Dispute,
+        "claimed, hold, back, not moved, late moved",
+        "taking 4000 (debit_account_frozen)",
+        Work::Take,
+    );
+    check(
+        Kind::Dispute,
+        "claimed, no hold, open, late no hold",
+        "open (insufficient_funds)",
+        Work::Hold,
+    );
     assert_ne!(stuck.after.take_transfer_id(), before.take_transfer_id());
     assert_eq!(stuck.after.hold_transfer_id(), before.hold_transfer_id());
 }
@@ -323,7 +342,7 @@ fn ways(kind: Kind) -> BTreeMap<(&'static str, &'static str), BTreeSet<&'static 
     let (mut seen, mut todo) = (Vec::new(), vec![begun(kind)]);
     while let Some(it) = todo.pop() {
         for name in EVENTS {
-            let event = event(name);
+            let event = event(name, &it);
             let label = event.name();
             // Long after the last asking.
             let next = step(&it, event, around(NOW + 1_000)).after;
@@ -375,7 +394,7 @@ proptest! {
         let (mut now, mut due, mut n_ended, mut n_asked) = (NOW, When::Now, 0, 0);
         for (name, passed) in events {
             now += passed;
-            let next = step(&it, event(name), around(now));
+            let next = step(&it, event(name, &it), around(now));
             let is_a_persons = matches!(name, "accepted" | "accepted in part" | "rejected");
             // R1, R3
             if next.effects.contains(&Effect::Ask) {

@@ -9,9 +9,14 @@ use crate::lifecycle::When;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The ledger holds the money, now or before.
-    HoldPosted,
-    /// The ledger said no to the hold that was asked for last.
+    HoldPosted {
+        /// Which hold it answers for: [`Return::n_holds`](super::Return::n_holds) when it was asked.
+        n: u16,
+    },
+    /// The ledger said no to a hold.
     HoldRefused {
+        /// Which one.
+        n: u16,
         /// Its reason's code.
         why: String,
     },
@@ -48,9 +53,15 @@ pub enum Event {
     /// A signed webhook says that something changed: somebody looks.
     Hinted,
     /// The ledger has taken, or given back, what was to be, now or before.
-    Moved,
+    Moved {
+        /// Which try it answers for: [`Return::n_refused`](super::Return::n_refused) when it was
+        /// asked.
+        n: u16,
+    },
     /// The ledger said no.
     MoveRefused {
+        /// To which try.
+        n: u16,
         /// Its reason's code.
         why: String,
     },
@@ -70,7 +81,7 @@ impl Event {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::HoldPosted => "hold posted",
+            Self::HoldPosted { .. } => "hold posted",
             Self::HoldRefused { .. } => "hold refused",
             Self::HoldUnknown => "hold unknown",
             Self::Asking => "asks for the refund",
@@ -82,7 +93,7 @@ impl Event {
             Self::Told { word, .. } => word.name(),
             Self::NotTold => "not told",
             Self::Hinted => "webhook",
-            Self::Moved => "moved",
+            Self::Moved { .. } => "moved",
             Self::MoveRefused { .. } => "move refused",
             Self::MoveUnknown => "move unknown",
             Self::Accepted { .. } => "accepted",
@@ -94,9 +105,9 @@ impl Event {
     #[must_use]
     pub fn detail(&self) -> String {
         match self {
-            Self::HoldRefused { why } | Self::AskRefused { why } | Self::MoveRefused { why } => {
-                why.clone()
-            }
+            Self::HoldRefused { why, .. }
+            | Self::AskRefused { why }
+            | Self::MoveRefused { why, .. } => why.clone(),
             Self::Claimed { claim } => format!("{} claimed", claim.amount.minor()),
             Self::Told { provider_id, word } => match word {
                 Word::Back { amount } => format!("{provider_id}: {}", amount.minor()),
@@ -104,7 +115,7 @@ impl Event {
                 Word::Open { .. } | Word::NeedsAttention | Word::NotBack => provider_id.clone(),
             },
             Self::Accepted { amount: Some(amount) } => amount.minor().to_string(),
-            Self::HoldPosted
+            Self::HoldPosted { .. }
             | Self::HoldUnknown
             | Self::Asking
             | Self::AskHeldBack
@@ -112,7 +123,7 @@ impl Event {
             | Self::Absent
             | Self::NotTold
             | Self::Hinted
-            | Self::Moved
+            | Self::Moved { .. }
             | Self::MoveUnknown
             | Self::Accepted { amount: None }
             | Self::Rejected => String::new(),

@@ -307,8 +307,8 @@ impl World {
         }
         let event = match it.work() {
             Work::Hold => match self.ask_ledger(|world| world.ledger.hold(&it, world.now)) {
-                Some(Ok(())) => Event::HoldPosted,
-                Some(Err(why)) => Event::HoldRefused { why },
+                Some(Ok(())) => Event::HoldPosted { n: it.n_holds },
+                Some(Err(why)) => Event::HoldRefused { n: it.n_holds, why },
                 None => Event::HoldUnknown,
             },
             Work::Ask => {
@@ -320,8 +320,8 @@ impl World {
             }
             Work::Find => self.find(n, &it),
             Work::Look => self.look_at(n, &it),
-            Work::Take => self.moved(|world| world.ledger.take(&it, world.now)),
-            Work::Release => self.moved(|world| world.ledger.release(&it, world.now)),
+            Work::Take => self.moved(it.n_refused, |world| world.ledger.take(&it, world.now)),
+            Work::Release => self.moved(it.n_refused, |world| world.ledger.release(&it, world.now)),
             Work::Rest => return,
         };
         if !self.dies_returning(n, k) {
@@ -353,11 +353,12 @@ impl World {
 
     fn moved(
         &mut self,
+        n: u16,
         ask: impl FnOnce(&mut Self) -> Result<(), ledger_core::Rejection>,
     ) -> Event {
         match self.ask_ledger(ask) {
-            Some(Ok(())) => Event::Moved,
-            Some(Err(why)) => Event::MoveRefused { why },
+            Some(Ok(())) => Event::Moved { n },
+            Some(Err(why)) => Event::MoveRefused { n, why },
             None => Event::MoveUnknown,
         }
     }
