@@ -76,6 +76,11 @@ async fn badly_signed_webhooks_are_not_even_read(world: &World, charge: &Value) 
 fn odd_bodies(charge: &Value, of_another: &Value) -> Vec<(Vec<u8>, Option<&'static str>)> {
     let charged = |change: fn(&mut Value)| with(charge, |it| change(&mut it["data"])).into_bytes();
     let event = |name: &str| with(charge, |it| it["event"] = json!(name)).into_bytes();
+    let refund_of_nobody = with(charge, |it| {
+        it["event"] = json!("refund.processed");
+        it["data"]["transaction_reference"] = it["data"]["reference"].clone();
+        it["data"]["id"] = json!(7);
+    });
     let text = charge.to_string();
     let twice = text.replace(r#""amount":"#, r#""amount":1,"amount":"#);
     let event_twice = text.replace(r#"{"data""#, r#"{"event":"charge.failed","data""#);
@@ -112,8 +117,9 @@ fn odd_bodies(charge: &Value, of_another: &Value) -> Vec<(Vec<u8>, Option<&'stat
         (event("charge.created"), Some("unknown_event")),
         (event("CHARGE.SUCCESS"), Some("unknown_event")),
         (event("charge.success\u{0}"), Some("unknown_event")),
-        (event("refund.processed"), Some("needs_person")),
-        (event("charge.dispute.create"), Some("needs_person")),
+        (event("refund.processed"), Some("incomplete")),
+        (event("charge.dispute.create"), Some("incomplete")),
+        (refund_of_nobody.into_bytes(), Some("needs_person")),
         (Vec::new(), Some("unreadable")),
         (b"[]".to_vec(), Some("unreadable")),
         (b"not json".to_vec(), Some("unreadable")),
