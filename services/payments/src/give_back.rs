@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use crate::desk::{Desk, chain};
 use crate::drive::{Queue, Said, decisive, said};
-use crate::lifecycle::{Deposit, State as DepositState};
+use crate::lifecycle::Deposit;
 use crate::paystack::returns::AskRefund;
 use crate::paystack::{self, Client};
 use crate::returns::{
@@ -184,18 +184,8 @@ impl Worker {
             |reason| Event::Told { provider_id: id.to_owned(), word: Word::Disagrees(reason) };
         if deposit.paid.is_none() {
             // Perhaps verify has not answered yet; what a person looks at is not paid.
-            return match deposit.state {
-                DepositState::Review(_) | DepositState::Rejected(_) => told(Reason::NothingPaid),
-                DepositState::Initiated
-                | DepositState::Pending
-                | DepositState::Confirming { .. }
-                | DepositState::Paid
-                | DepositState::Crediting
-                | DepositState::Credited
-                | DepositState::Failed
-                | DepositState::Abandoned
-                | DepositState::Expired => Event::NotTold,
-            };
+            let is_seen_to = deposit.state.reason().is_some();
+            return if is_seen_to { told(Reason::NothingPaid) } else { Event::NotTold };
         }
         let is_other = |other: &&Return| other.return_id != it.return_id;
         let has_others = all.iter().filter(is_other).any(|it| it.state == State::Returned);

@@ -117,7 +117,7 @@ pub struct Refund {
 /// Who decides, and why.
 #[derive(Debug, clap::Args)]
 pub struct Signature {
-    /// Who decides.
+    /// Who decides or asks.
     #[arg(long, value_name = "NAME")]
     who: String,
     /// Why; kept for ever.
@@ -126,7 +126,7 @@ pub struct Signature {
 }
 
 impl Signature {
-    fn parts(&self) -> (&str, &str) {
+    pub(crate) fn parts(&self) -> (&str, &str) {
         (&self.who, &self.why)
     }
 }
@@ -441,24 +441,13 @@ fn described(deposit: &Deposit, all: &[Return]) -> String {
         Suspense::Owed => ", what was paid is on its way to the suspense account",
         Suspense::Held => ", what was paid is on the suspense account",
     };
-    let reason = match &deposit.state {
-        State::Review(reason) | State::Rejected(reason) => format!(" ({})", reason.code()),
-        State::Initiated
-        | State::Pending
-        | State::Confirming { .. }
-        | State::Paid
-        | State::Crediting
-        | State::Credited
-        | State::Failed
-        | State::Abandoned
-        | State::Expired => String::new(),
-    };
+    let reason = deposit.state.reason().map(|it| format!(" ({})", it.code())).unwrap_or_default();
     let since = Since::of(deposit, all).map(|it| format!(", {it}")).unwrap_or_default();
     format!("{}{reason}{aside}{since}", deposit.state.name())
 }
 
 /// Who decides and why, if both are said.
-fn signature<'a>((who, why): (&'a str, &'a str)) -> Option<(&'a str, &'a str)> {
+pub(crate) fn signature<'a>((who, why): (&'a str, &'a str)) -> Option<(&'a str, &'a str)> {
     let (who, why) = (who.trim(), why.trim());
     let is_said = |text: &str, most| (1..=most).contains(&text.chars().count());
     (is_said(who, WHO_CHARS_MAX) && is_said(why, WHY_CHARS_MAX)).then_some((who, why))

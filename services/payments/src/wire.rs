@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use crate::config::is_web_address;
-use crate::lifecycle::{Answer, Credit, Deposit, Shown, State};
+use crate::lifecycle::{Answer, Credit, Deposit, Reason, Shown, State};
 use crate::reference::Reference;
 
 /// The longest address that is handed to Paystack: the longest that mail can have.
@@ -261,18 +261,7 @@ pub(crate) fn credited(deposit: &Deposit) -> (&'static str, Vec<u8>) {
 
 /// The announcement that a person must look.
 pub(crate) fn parked(deposit: &Deposit) -> (&'static str, Vec<u8>) {
-    let reason = match &deposit.state {
-        State::Review(reason) | State::Rejected(reason) => reason.code(),
-        State::Initiated
-        | State::Pending
-        | State::Confirming { .. }
-        | State::Paid
-        | State::Crediting
-        | State::Credited
-        | State::Failed
-        | State::Abandoned
-        | State::Expired => String::new(),
-    };
+    let reason = deposit.state.reason().map(Reason::code).unwrap_or_default();
     let event = DepositParked {
         deposit_id: deposit.deposit_id.to_bytes(),
         reference: paid_reference(deposit).to_string(),

@@ -99,6 +99,23 @@ impl State {
             Self::Rejected(_) => "rejected",
         }
     }
+
+    /// Why a person must look, or had to: no wallet has what was paid.
+    #[must_use]
+    pub const fn reason(&self) -> Option<&Reason> {
+        match self {
+            Self::Review(reason) | Self::Rejected(reason) => Some(reason),
+            Self::Initiated
+            | Self::Pending
+            | Self::Confirming { .. }
+            | Self::Paid
+            | Self::Crediting
+            | Self::Credited
+            | Self::Failed
+            | Self::Abandoned
+            | Self::Expired => None,
+        }
+    }
 }
 
 /// Where money is that Paystack took for a deposit and that no wallet has.

@@ -15,6 +15,7 @@ use primitives::Timestamp;
 
 use super::{By, Office, Report, shown};
 use crate::day::Day;
+use crate::operate::{Signature, signature};
 use crate::{Config, ORIGIN};
 
 /// Connections of a command that does one thing.
@@ -25,8 +26,6 @@ const NAME: &str = "payments-operator";
 const EXIT_DIFFERENCES: u8 = 1;
 /// It could not be done, so nothing is known.
 const EXIT_FAILED: u8 = 2;
-const WHO_CHARS_MAX: usize = 200;
-const WHY_CHARS_MAX: usize = 2_000;
 
 /// What `payments reconcile` takes.
 #[derive(Debug, clap::Args)]
@@ -34,12 +33,8 @@ pub struct Reconcile {
     /// The day (UTC), such as 2026-11-20; one that is not over yet is compared as far as it came.
     #[arg(long, value_name = "DAY", value_parser = Day::parse)]
     day: Day,
-    /// Who asks.
-    #[arg(long, value_name = "NAME")]
-    who: String,
-    /// Why; kept for ever.
-    #[arg(long, value_name = "TEXT")]
-    why: String,
+    #[command(flatten)]
+    signature: Signature,
     /// The NATS server, with credentials when it wants them.
     #[arg(
         id = "reconcile_nats_url",
@@ -74,11 +69,9 @@ pub(crate) fn run(asked: Reconcile) -> ExitCode {
 }
 
 async fn reconcile(asked: Reconcile) -> anyhow::Result<Report> {
-    let (who, why) = (asked.who.trim(), asked.why.trim());
-    let is_said = |text: &str, most| (1..=most).contains(&text.chars().count());
-    if !is_said(who, WHO_CHARS_MAX) || !is_said(why, WHY_CHARS_MAX) {
+    let Some((who, why)) = signature(asked.signature.parts()) else {
         bail!("say who asks (at most 200 characters) and why (at most 2,000)");
-    }
+    };
     ensure!(asked.day.start() <= Timestamp::now(), "{} has not begun", asked.day);
     let config = asked.config;
     let pool = postgres::connect(&config.database_url, NAME, CONNECTIONS).await?;

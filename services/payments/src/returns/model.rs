@@ -2,7 +2,7 @@
 
 use primitives::{AccountId, Amount, Currency, DepositId, ReturnId, Timestamp, TransferId};
 
-use crate::lifecycle::{Deposit, State as DepositState, transfer_id};
+use crate::lifecycle::{Deposit, transfer_id};
 use crate::reference::Reference;
 
 /// What we know of a return.
@@ -70,18 +70,10 @@ impl Payment {
     /// What was paid for a deposit under one of its references.
     #[must_use]
     pub fn of(deposit: &Deposit, reference: &Reference) -> Self {
-        let source = match deposit.state {
+        let source = match deposit.state.reason() {
             // No wallet has it.
-            DepositState::Review(_) | DepositState::Rejected(_) => Source::Suspense,
-            DepositState::Initiated
-            | DepositState::Pending
-            | DepositState::Confirming { .. }
-            | DepositState::Paid
-            | DepositState::Crediting
-            | DepositState::Credited
-            | DepositState::Failed
-            | DepositState::Abandoned
-            | DepositState::Expired => Source::Wallet(deposit.account_id),
+            Some(_) => Source::Suspense,
+            None => Source::Wallet(deposit.account_id),
         };
         Self {
             deposit_id: deposit.deposit_id,
@@ -208,6 +200,24 @@ impl State {
             Self::Returned => "returned",
             Self::Kept => "kept",
             Self::Refused => "refused",
+        }
+    }
+
+    /// Why a person must look, if one must.
+    #[must_use]
+    pub const fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Review(reason) => Some(*reason),
+            Self::Noticed
+            | Self::Wanted
+            | Self::Held
+            | Self::Asked
+            | Self::Open
+            | Self::Taking
+            | Self::Releasing
+            | Self::Returned
+            | Self::Kept
+            | Self::Refused => None,
         }
     }
 
@@ -391,19 +401,8 @@ impl Return {
     /// Why a person should look at it, or why it ended as it did: a short code; empty for no reason.
     #[must_use]
     pub fn why(&self) -> &str {
-        match self.state {
-            State::Review(reason) => reason.code(),
-            State::Noticed
-            | State::Wanted
-            | State::Held
-            | State::Asked
-            | State::Open
-            | State::Taking
-            | State::Releasing
-            | State::Returned
-            | State::Kept
-            | State::Refused => self.trouble.as_deref().unwrap_or_default(),
-        }
+        let in_review = self.state.reason().map(Reason::code);
+        in_review.or(self.trouble.as_deref()).unwrap_or_default()
     }
 
     /// Whether it took money that was not held: somebody has to find out who pays.

@@ -3,9 +3,9 @@
 use primitives::{DepositId, Timestamp};
 use sqlx::{PgConnection, PgPool};
 
-use super::row::{Row, confirming, phase_name, review_reason, small, suspense_name};
+use super::row::{Row, confirming, phase_name, small, suspense_name};
 use super::{Error, datetime};
-use crate::lifecycle::Deposit;
+use crate::lifecycle::{Deposit, Reason};
 use crate::reference::Reference;
 
 /// What Paystack's checkout needs besides the deposit itself.
@@ -153,7 +153,7 @@ pub(crate) async fn save(
          where deposit_id = $1",
         deposit.deposit_id.uuid(),
         deposit.state.name(),
-        review_reason(&deposit.state),
+        deposit.state.reason().map(Reason::code),
         confirming_reference,
         confirm_until,
         small(deposit.attempt.number),

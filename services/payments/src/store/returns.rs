@@ -149,19 +149,6 @@ pub(crate) async fn save(
         Due::Keep => (true, None),
         Due::At(moment) => (false, moment.map(datetime)),
     };
-    let reason = match it.state {
-        State::Review(reason) => Some(reason.code()),
-        State::Noticed
-        | State::Wanted
-        | State::Held
-        | State::Asked
-        | State::Open
-        | State::Taking
-        | State::Releasing
-        | State::Returned
-        | State::Kept
-        | State::Refused => None,
-    };
     sqlx::query!(
         "update payments.returns
          set amount_minor = $2, taken_minor = $3, state = $4, review_reason = $5, cover = $6,
@@ -175,7 +162,7 @@ pub(crate) async fn save(
         it.amount.map(Amount::to_i64),
         it.taken.map(Amount::to_i64),
         it.state.name(),
-        reason,
+        it.state.reason().map(Reason::code),
         cover_name(it.cover),
         small(it.n_holds),
         it.provider_id,

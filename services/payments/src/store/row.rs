@@ -118,21 +118,6 @@ impl Row {
     }
 }
 
-pub(super) fn review_reason(state: &State) -> Option<String> {
-    match state {
-        State::Review(reason) | State::Rejected(reason) => Some(reason.code()),
-        State::Initiated
-        | State::Pending
-        | State::Confirming { .. }
-        | State::Paid
-        | State::Crediting
-        | State::Credited
-        | State::Failed
-        | State::Abandoned
-        | State::Expired => None,
-    }
-}
-
 pub(super) fn confirming(state: &State) -> (Option<&str>, Option<OffsetDateTime>) {
     match state {
         State::Confirming { reference, until } => {

@@ -360,9 +360,7 @@ impl Model {
     ) -> Result<Answer, Answer> {
         let id = self.answerable(id)?;
         let body = fields::object(body)?;
-        let amount = fields::number(body, "refund_amount")?;
-        let amount =
-            amount.ok_or_else(|| answers::missing_params("\"refund_amount\" is required"))?;
+        let amount = fields::required_number(body, "refund_amount")?;
         let attachment = fields::text(body, "uploaded_filename")?;
         let it = self.disputes.get_mut(&id).ok_or_else(answers::broken)?;
         it.offer(amount)?;
@@ -411,9 +409,7 @@ impl Model {
             }
         };
         let message = fields::required_text(body, "message")?;
-        let amount = fields::number(body, "refund_amount")?;
-        let amount =
-            amount.ok_or_else(|| answers::missing_params("\"refund_amount\" is required"))?;
+        let amount = fields::required_number(body, "refund_amount")?;
         let attachment = fields::required_text(body, "uploaded_filename")?;
         let evidence = fields::number(body, "evidence")?;
         let it = self.disputes.get_mut(&id).ok_or_else(answers::broken)?;

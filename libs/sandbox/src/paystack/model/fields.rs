@@ -52,6 +52,12 @@ pub(super) fn required_text(body: &Map<String, Value>, name: &str) -> Result<Str
     }
 }
 
+/// A whole number that must be there.
+pub(super) fn required_number(body: &Map<String, Value>, name: &str) -> Result<u64, Answer> {
+    let missing = || answers::missing_params(&format!("\"{name}\" is required"));
+    number(body, name)?.ok_or_else(missing)
+}
+
 /// A whole number, or a string of digits.
 pub(super) fn number(body: &Map<String, Value>, name: &str) -> Result<Option<u64>, Answer> {
     let refusal = || answers::invalid_params(&format!("\"{name}\" must be a number"));
