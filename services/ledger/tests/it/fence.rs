@@ -92,13 +92,13 @@ async fn a_ledger_that_was_stopped_in_a_batch_commits_nothing_and_stands_by() {
         let payment = pair.payment();
         send(&pair.nats, on::POST_TRANSFER, Body::PostTransfer(payment.clone())).await;
         let backend = hold.held(&pair.database, name).await;
-        pair.first.signal("STOP").await;
+        pair.first.stop().await;
         hold.let_go().await;
         // Postgres did what it was asked, and then hears nothing more.
         hold.ended(&pair.database, backend).await;
         hold.remove().await;
         assert!(pair.pay(&payment).await.replayed, "{name}: it waited in the stream");
-        pair.first.signal("CONT").await;
+        pair.first.go_on();
         pair.check(name, &payment).await;
     }
 }
@@ -114,10 +114,10 @@ async fn a_ledger_whose_place_was_moved_is_fenced_by_the_cursor_alone() {
     let payment = pair.payment();
     send(&pair.nats, on::POST_TRANSFER, Body::PostTransfer(payment.clone())).await;
     hold.held(&pair.database, name).await;
-    pair.first.signal("STOP").await;
+    pair.first.stop().await;
     assert!(pair.pay(&payment).await.replayed, "{name}: it waited in the stream");
     hold.let_go().await;
-    pair.first.signal("CONT").await;
+    pair.first.go_on();
     pair.first.until("bus_fence_losses_total", "ledger", |it| it == 1).await;
     hold.remove().await;
     pair.check(name, &payment).await;

@@ -6,12 +6,16 @@ use std::process::Stdio;
 
 use bus::ask::Asker;
 use bytes::Bytes;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 use prost::Message;
 use proto_events::ledger::v1 as wire;
 use proto_events::ledger::v1::command::Body;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use testkit::{Client, Database, Nats, eventually};
 use tokio::process::{Child, Command};
+use tokio::task::spawn_blocking;
 
 use crate::harness::{RUNTIME_ROLE, WAIT};
 
@@ -50,11 +54,24 @@ impl Process {
         self.child.wait().await.unwrap();
     }
 
-    /// `STOP`: it does nothing any more, and does not know it; `CONT`: it goes on.
-    pub(crate) async fn signal(&self, signal: &str) {
-        let pid = self.child.id().expect("it runs").to_string();
-        let done = Command::new("kill").args(["-s", signal, &pid]).status().await.unwrap();
-        assert!(done.success(), "{signal} {pid}");
+    /// It does nothing any more, and does not know it, until it is told to go on.
+    pub(crate) async fn stop(&self) {
+        let pid = self.signal(Signal::SIGSTOP);
+        // On a busy machine its threads run on for a while after the signal.
+        let stopped = spawn_blocking(move || waitpid(pid, Some(WaitPidFlag::WUNTRACED)));
+        let stopped = tokio::time::timeout(WAIT, stopped).await.expect("it stops").unwrap();
+        assert_eq!(stopped, Ok(WaitStatus::Stopped(pid, Signal::SIGSTOP)));
+    }
+
+    pub(crate) fn go_on(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) -> Pid {
+        let pid = self.child.id().and_then(|it| it.try_into().ok()).map(Pid::from_raw);
+        let pid = pid.expect("it runs");
+        kill(pid, signal).unwrap();
+        pid
     }
 
     /// A counter or a gauge, summed over the series that hold `label`; none if it cannot be asked.
