@@ -88,7 +88,7 @@ async fn count(pool: &PgPool) -> Result<(), store::Error> {
 
 async fn count_returns(pool: &PgPool) -> Result<(), store::Error> {
     let counts = returns::count(pool).await?;
-    for kind in [Kind::Refund, Kind::Dispute] {
+    for kind in Kind::ALL {
         for state in RETURN_STATES {
             let found = counts.iter().find(|it| it.kind == kind.name() && it.state == state);
             let n_returns = found.map_or(0, |it| it.n_returns);

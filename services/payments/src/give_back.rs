@@ -20,7 +20,8 @@ use crate::lifecycle::Deposit;
 use crate::paystack::returns::AskRefund;
 use crate::paystack::{self, Client};
 use crate::returns::{
-    Effect, Event, Kind, Reason, RefundSaid, Return, State, Word, Work, judge_dispute, judge_refund,
+    DisputeSaid, Effect, Event, Kind, Reason, RefundSaid, Return, Word, Work, has_others,
+    judge_dispute, judge_found_refund, judge_refund,
 };
 use crate::store::deposits::{self, Claim};
 use crate::store::{self, returns};
@@ -155,21 +156,32 @@ impl Worker {
     /// Looks for a refund that may have been made.
     async fn find(&self, it: &Return, deposit: &Deposit) -> Event {
         let Some(transaction_id) = transaction_id(deposit) else { return Event::NotTold };
-        match self.paystack.find_refund(transaction_id, &it.tag()).await {
-            Ok(Some(said)) => self.refund_said(it, said).unwrap_or(Event::NotTold),
-            Ok(None) => Event::Absent,
+        let tag = it.tag();
+        match self.paystack.refunds_of(transaction_id).await {
+            Ok(all) => {
+                let ours = all.into_iter().find(|it| it.merchant_note.as_deref() == Some(&*tag));
+                ours.map_or(Event::Absent, |said| {
+                    self.refund_said(it, said).unwrap_or(Event::NotTold)
+                })
+            }
             Err(error) => not_told(it, &error),
         }
     }
 
     async fn look(&self, it: &Return, deposit: &Deposit, all: &[Return]) -> Event {
         let Some(id) = &it.provider_id else { return Event::NotTold };
+        let others: Vec<_> =
+            all.iter().filter(|other| other.return_id != it.return_id).cloned().collect();
         match it.kind {
             Kind::Refund => match self.paystack.fetch_refund(id).await {
                 Ok(said) => self.refund_said(it, said).unwrap_or(Event::NotTold),
                 Err(error) => not_told(it, &error),
             },
-            Kind::Dispute => self.look_at_dispute(it, id, deposit, all).await,
+            Kind::FoundRefund => match self.paystack.fetch_refund(id).await {
+                Ok(said) => claimed(id, judge_found_refund(it, &said, self.desk.domain, &others)),
+                Err(error) => not_told(it, &error),
+            },
+            Kind::Dispute => self.look_at_dispute(it, id, deposit, &others).await,
         }
     }
 
@@ -178,30 +190,51 @@ impl Worker {
         it: &Return,
         id: &str,
         deposit: &Deposit,
-        all: &[Return],
+        others: &[Return],
     ) -> Event {
-        let told =
-            |reason| Event::Told { provider_id: id.to_owned(), word: Word::Disagrees(reason) };
         if deposit.paid.is_none() {
             // Perhaps verify has not answered yet; what a person looks at is not paid.
             let is_seen_to = deposit.state.reason().is_some();
-            return if is_seen_to { told(Reason::NothingPaid) } else { Event::NotTold };
+            let nothing_paid = claimed(id, Err(Reason::NothingPaid));
+            return if is_seen_to { nothing_paid } else { Event::NotTold };
         }
-        let is_other = |other: &&Return| other.return_id != it.return_id;
-        let has_others = all.iter().filter(is_other).any(|it| it.state == State::Returned);
-        match self.paystack.fetch_dispute(id).await {
-            Ok(said) => match judge_dispute(it, &said, self.desk.domain, has_others) {
-                Ok(claim) => Event::Claimed { claim },
-                Err(reason) => told(reason),
-            },
+        match self.dispute_said(id, deposit, others).await {
+            Ok((said, has_others)) => {
+                claimed(id, judge_dispute(it, &said, self.desk.domain, has_others))
+            }
             Err(error) => not_told(it, &error),
         }
+    }
+
+    /// What Paystack says of a dispute, and whether money may have gone back by anything else.
+    async fn dispute_said(
+        &self,
+        id: &str,
+        deposit: &Deposit,
+        others: &[Return],
+    ) -> Result<(DisputeSaid, bool), paystack::Error> {
+        let said = self.paystack.fetch_dispute(id).await?;
+        // Asked after the dispute, so that what reversed the payment is there.
+        let listed = match transaction_id(deposit) {
+            Some(of) if said.is_told_by_payment() => self.paystack.refunds_of(of).await?,
+            Some(_) | None => Vec::new(),
+        };
+        let has_others = has_others(others, &listed);
+        Ok((said, has_others))
     }
 
     /// What Paystack says of a refund; none if it does not say which one it is.
     fn refund_said(&self, it: &Return, said: RefundSaid) -> Option<Event> {
         let word = judge_refund(it, &said, self.desk.domain);
         Some(Event::Told { provider_id: said.id?, word })
+    }
+}
+
+/// What Paystack says of a return that others began.
+fn claimed(id: &str, judged: Result<crate::returns::Claim, Reason>) -> Event {
+    match judged {
+        Ok(claim) => Event::Claimed { claim },
+        Err(reason) => Event::Told { provider_id: id.to_owned(), word: Word::Disagrees(reason) },
     }
 }
 

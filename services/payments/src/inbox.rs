@@ -15,6 +15,7 @@ use crate::notice::{self, Meaning, Notice, Oddity, Topic};
 use crate::reference::Reference;
 use crate::returns::{self, Kind, Payment, Return};
 use crate::store::deposits::{self, Claim};
+use crate::store::rounds::{self, Round};
 use crate::store::webhooks::{self, New};
 use crate::store::{Error, returns as return_rows};
 
@@ -152,7 +153,8 @@ async fn meet(
     }
 }
 
-/// Something became of a refund, and it is not said of which: whoever waits for one looks.
+/// Something became of a refund, and it is not said of which: whoever waits for one looks. If nobody
+/// does, Paystack's list is read for what we did not ask for.
 async fn refund(
     desk: &Desk,
     conn: &mut PgConnection,
@@ -163,7 +165,7 @@ async fn refund(
     let all = return_rows::of_deposit(&mut *conn, deposit.deposit_id).await?;
     let mut met = Met::default();
     let is_meant = |it: &&Return| {
-        it.kind == Kind::Refund && it.amount.map(Amount::minor) == notice.said.amount_minor
+        it.kind.is_refund() && it.amount.map(Amount::minor) == notice.said.amount_minor
     };
     for it in all.iter().filter(is_meant) {
         let hint = (it.return_id, returns::Event::Hinted);
@@ -171,7 +173,11 @@ async fn refund(
         met.settled.returns.extend(step);
     }
     if met.settled.returns.is_empty() {
-        met.oddity = Some(Oddity::NeedsPerson);
+        if deposit.paid.as_ref().is_some_and(|it| it.provider_id.is_some()) {
+            rounds::hasten(conn, Round::Missed, now).await?;
+        } else {
+            met.oddity = Some(Oddity::NeedsPerson);
+        }
     }
     Ok(met)
 }

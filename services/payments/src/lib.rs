@@ -11,6 +11,7 @@
 //! with our record, and only under the transfer id that was chosen with the deposit. Nothing here
 //! knows wallets, people or the books.
 
+mod adopt;
 mod answer;
 mod circuit;
 pub mod command;

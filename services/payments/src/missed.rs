@@ -1,5 +1,6 @@
 //! Fetches what Paystack wanted to tell us and could not: every few minutes it asks for the disputes
-//! that were opened and the webhooks that were not delivered, and stores each as if it had come.
+//! that were opened and the webhooks that were not delivered, and stores each as if it had come. It
+//! reads the refunds too, among which may be some that nobody asked us for ([`crate::adopt`]).
 //!
 //! What is fetched proves no more than what is delivered: somebody looks, and verify decides. One
 //! process does it for all, and how far it came is kept beside the webhooks. An account that lists no
@@ -12,6 +13,7 @@ use primitives::Timestamp;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
+use crate::adopt::adopt;
 use crate::desk::{Desk, chain};
 use crate::notice;
 use crate::paystack::{self, Client, Undelivered};
@@ -105,6 +107,7 @@ impl Fetcher {
 
     async fn fetch(&mut self, lease: &mut Lease, from: Timestamp) -> Result<(), Trouble> {
         self.fetch_disputes(lease, from).await?;
+        self.fetch_refunds(lease, from).await?;
         if self.absent_until.is_some_and(|until| Timestamp::now() < until) {
             return Ok(());
         }
@@ -127,6 +130,23 @@ impl Fetcher {
             let (bodies, has_more) = self.paystack.disputes(from, page).await?;
             for body in &bodies {
                 self.store(body).await?;
+            }
+            self.renew(lease).await?;
+            if !has_more {
+                return Ok(());
+            }
+            tokio::time::sleep(paystack::PAGE_PAUSE).await;
+        }
+        Err(Trouble::Endless)
+    }
+
+    async fn fetch_refunds(&self, lease: &mut Lease, from: Timestamp) -> Result<(), Trouble> {
+        for page in 1..=PAGES_MAX {
+            let (refunds, has_more) = self.paystack.refunds_since(from, page).await?;
+            for said in &refunds {
+                if let Some(id) = adopt(&self.desk, said).await? {
+                    tracing::warn!(return.id = %id, "a refund was made at Paystack itself: {id}");
+                }
             }
             self.renew(lease).await?;
             if !has_more {

@@ -60,7 +60,7 @@ pub enum Oddity {
     DuplicateKeys,
     /// An event we know nothing of.
     UnknownEvent,
-    /// A refund that we did not ask for.
+    /// A refund that we did not ask for, of what is not known to be paid.
     NeedsPerson,
     /// Something it must say is missing or of the wrong type.
     Incomplete,

@@ -1,5 +1,5 @@
-//! Money on its way back to whoever paid it: a refund that we ask for, or a dispute that the payer's
-//! bank opened. One pure function again, from what is known and what happened to what is known then
+//! Money on its way back to whoever paid it: a refund that we ask for or that somebody made at
+//! Paystack itself, or a dispute that the payer's bank opened. One pure function again, from what is known and what happened to what is known then
 //! and what must be done.
 //!
 //! A deposit that was credited stays credited; what follows is a return with a life of its own.
@@ -30,11 +30,14 @@ pub use model::{
     Cover, Kind, Payment, Reason, Return, Source, State, Work, committed_minor, returned_minor,
 };
 pub use since::Since;
-pub use word::{Claim, DisputeSaid, RefundSaid, Word, judge_dispute, judge_refund};
+pub use word::{
+    Claim, DisputeSaid, RefundSaid, Word, has_others, is_known, judge_dispute, judge_found_refund,
+    judge_refund,
+};
 
 /// How often Paystack is asked for one refund at most.
 pub const ASKED_MAX: u16 = 3;
-/// How often the ledger is asked to hold the money of one dispute at most.
+/// How often the ledger is asked to hold the money of one return at most.
 pub const HOLDS_MAX: u16 = 1_000;
 
 /// What is known after an event, and what must be done about it.
@@ -182,9 +185,10 @@ impl Step {
         }
     }
 
-    /// What a dispute is about; `at_most_minor` is what of the payment no other return has claimed.
+    /// What something is about that others began; `at_most_minor` is what of the payment no other
+    /// return has claimed.
     fn claimed(&mut self, claim: Claim, at_most_minor: u64) {
-        if self.after.kind != Kind::Dispute {
+        if self.after.kind == Kind::Refund {
             return;
         }
         if self.after.state == State::Noticed {
@@ -264,7 +268,7 @@ impl Step {
 
     fn gone_back(&mut self, amount: Amount) {
         let is_right = match self.after.kind {
-            Kind::Refund => self.after.amount == Some(amount),
+            Kind::Refund | Kind::FoundRefund => self.after.amount == Some(amount),
             // The merchant may have agreed to a part.
             Kind::Dispute => self.after.amount.is_some_and(|all| amount <= all),
         };

@@ -9,7 +9,8 @@ use payments::lifecycle::{
 use payments::reference::Reference;
 use payments::returns::{
     ASKED_MAX, Around, Claim, Cover, DisputeSaid, Effect, Event, Kind, Payment, Reason, RefundSaid,
-    Return, Source, State, Step, Word, Work, judge_dispute, judge_refund, step,
+    Return, Source, State, Step, Word, Work, has_others, is_known, judge_dispute,
+    judge_found_refund, judge_refund, step,
 };
 use payments::verdict::Domain;
 use primitives::{AccountId, Amount, Currency, DepositId, ReturnId, Timestamp, TransferId};
@@ -37,6 +38,7 @@ fn begun(kind: Kind) -> Return {
     let (id, now) = (ReturnId::generate(), Timestamp::from_seconds(NOW));
     match kind {
         Kind::Refund => Return::refund(id, payment(), amount(AMOUNT), now),
+        Kind::FoundRefund => Return::found_refund(id, payment(), "3018284".to_owned(), now),
         Kind::Dispute => Return::dispute(id, payment(), "358950".to_owned(), now),
     }
 }
@@ -213,6 +215,25 @@ fn a_dispute_holds_the_money_at_once_and_ends_as_the_bank_decides() {
 }
 
 #[test]
+fn a_found_refund_is_held_at_once_and_goes_back_as_it_was_made() {
+    use Kind::FoundRefund;
+    check(FoundRefund, "", "noticed", Work::Look);
+    check(FoundRefund, "claimed", "open", Work::Hold);
+    check(
+        FoundRefund,
+        "claimed, no hold, back, moved",
+        "returned 4000 (insufficient_funds)",
+        Work::Rest,
+    );
+    check(FoundRefund, "claimed lost, hold, moved", "returned 4000", Work::Rest);
+    check(FoundRefund, "claimed won", "kept", Work::Rest);
+    check(FoundRefund, "claimed, hold, not back, moved", "kept", Work::Rest);
+    check(FoundRefund, "claimed, hold, back in part", "review (amount_differs)", Work::Rest);
+    check(FoundRefund, "claimed too much", "review (exceeds_paid)", Work::Rest);
+    check(FoundRefund, "asking", "noticed", Work::Look);
+}
+
+#[test]
 fn what_the_wallet_does_not_have_is_asked_for_again_and_at_last_taken_from_suspense() {
     use Kind::Dispute;
     let short = "claimed, no hold";
@@ -266,6 +287,7 @@ fn refund_said() -> RefundSaid {
         currency: Some("NGN".to_owned()),
         domain: Some("test".to_owned()),
         merchant_note: None,
+        transaction_id: Some("1004723697".to_owned()),
     }
 }
 
@@ -290,6 +312,69 @@ fn a_refund_is_believed_only_if_it_is_the_one_that_was_asked_for() {
     check(&|it| it.amount_minor = None, off(Reason::AmountDiffers));
     check(&|it| it.currency = None, off(Reason::CurrencyDiffers));
     check(&|it| it.domain = Some("live".to_owned()), off(Reason::DomainDiffers));
+}
+
+#[test]
+fn a_listed_refund_is_known_by_its_id_or_by_the_note_of_one_that_was_not_given_up() {
+    let said = refund_said();
+    let noted = |it: &Return| RefundSaid { merchant_note: Some(it.tag()), ..refund_said() };
+    let found = begun(Kind::FoundRefund);
+    assert!(is_known(&[found], &said));
+    let told = play(Kind::Refund, "hold, asking, open").after;
+    assert!(!is_known(&[told.clone()], &said), "that one is 358950");
+    // Were it asked for twice, the other one would be somebody's money all the same.
+    assert!(!is_known(&[told.clone()], &noted(&told)));
+    let asked = play(Kind::Refund, "hold, asking").after;
+    assert!(is_known(&[asked.clone()], &noted(&asked)));
+    assert!(!is_known(&[asked], &said));
+    let by_a_person = play(
+        Kind::Refund,
+        "hold, asking, +, absent, asking, +, absent, asking, +, absent, accepted, moved",
+    );
+    assert!(is_known(&[by_a_person.after.clone()], &noted(&by_a_person.after)));
+    let given_up = play(Kind::Refund, "hold, asking, ask refused, moved").after;
+    assert!(!is_known(&[given_up.clone()], &noted(&given_up)));
+    let dispute = Return { provider_id: said.id.clone(), ..begun(Kind::Dispute) };
+    assert!(!is_known(&[dispute], &said));
+}
+
+#[test]
+fn a_found_refund_of_a_contested_payment_is_a_persons() {
+    let judge = |ours: &Return, others: &[Return]| {
+        judge_found_refund(ours, &refund_said(), Domain::Test, others)
+    };
+    let claim = Claim { amount: amount(AMOUNT), word: Word::Open { answer_by: None } };
+    let found = begun(Kind::FoundRefund);
+    assert_eq!(judge(&found, &[begun(Kind::Refund)]), Ok(claim));
+    assert_eq!(judge(&found, &[begun(Kind::Dispute)]), Err(Reason::Unclear));
+    let lost = play(Kind::Dispute, "claimed lost, hold, moved").after;
+    assert_eq!(judge(&found, &[lost]), Err(Reason::Unclear));
+    let won = play(Kind::Dispute, "claimed won").after;
+    assert_eq!(judge(&found, &[won]), Ok(claim));
+    // What is held already is not let go because somebody contests the rest.
+    let held = play(Kind::FoundRefund, "claimed, hold").after;
+    assert_eq!(judge(&held, &[begun(Kind::Dispute)]), Ok(claim));
+    let live = RefundSaid { domain: Some("live".to_owned()), ..refund_said() };
+    let judged = judge_found_refund(&found, &live, Domain::Test, &[]);
+    assert_eq!(judged, Err(Reason::DomainDiffers));
+    let nothing = RefundSaid { amount_minor: None, ..refund_said() };
+    let judged = judge_found_refund(&found, &nothing, Domain::Test, &[]);
+    assert_eq!(judged, Err(Reason::AmountDiffers));
+}
+
+#[test]
+fn a_refund_says_of_which_payment_it_is_in_either_shape() {
+    for (of, expected) in [
+        (serde_json::json!(1_004_723_697), Some("1004723697")),
+        (serde_json::json!("1004723697"), Some("1004723697")),
+        (serde_json::json!({ "id": 1_004_723_697 }), Some("1004723697")),
+        (serde_json::json!({}), None),
+        (serde_json::json!(null), None),
+    ] {
+        let data = serde_json::json!({ "id": 3_018_284, "transaction": of });
+        let said = RefundSaid::read(data.as_object().unwrap());
+        assert_eq!(said.transaction_id.as_deref(), expected, "{data}");
+    }
 }
 
 #[test]
@@ -325,6 +410,16 @@ fn who_lost_a_dispute_is_told_by_the_resolution_and_the_payment() {
     check("resolved", "declined", "reversal_pending", false, open);
     check("resolved", "declined", "reversed", true, unclear);
     check("resolved", "?", "success", false, unclear);
+}
+
+#[test]
+fn a_payment_may_have_been_given_back_by_a_refund_that_nobody_has_heard_of() {
+    let listed = |status: &str| RefundSaid { status: Some(status.to_owned()), ..refund_said() };
+    assert!(!has_others(&[], &[]));
+    assert!(!has_others(&[play(Kind::Refund, "no hold").after], &[listed("failed")]));
+    assert!(has_others(&[play(Kind::Refund, "hold, asking").after], &[]));
+    assert!(has_others(&[begun(Kind::FoundRefund)], &[]));
+    assert!(has_others(&[], &[listed("failed"), listed("pending")]));
 }
 
 #[test]
@@ -380,6 +475,7 @@ fn the_diagrams_show_every_way_from_one_state_to_another() {
         let shown = shown.and_then(|it| it.split("```").next()).unwrap_or_default();
         assert_eq!(shown, drawn, "services/README.md shows another life of a {}", kind.name());
     }
+    assert_eq!(ways(Kind::FoundRefund), ways(Kind::Dispute), "one picture for both");
 }
 
 proptest! {
@@ -387,10 +483,10 @@ proptest! {
 
     #[test]
     fn any_order_of_any_events_moves_the_money_at_most_once_and_forgets_nothing(
-        is_refund in any::<bool>(),
+        kind in prop::sample::select(&Kind::ALL[..]),
         events in prop::collection::vec((prop::sample::select(&EVENTS[..]), 0_i64..200), 0..60)
     ) {
-        let mut it = begun(if is_refund { Kind::Refund } else { Kind::Dispute });
+        let mut it = begun(kind);
         let (mut now, mut due, mut n_ended, mut n_asked) = (NOW, When::Now, 0, 0);
         for (name, passed) in events {
             now += passed;
@@ -399,7 +495,7 @@ proptest! {
             // R1, R3
             if next.effects.contains(&Effect::Ask) {
                 n_asked += 1;
-                prop_assert!(is_refund && it.state == State::Held && it.cover == Cover::Held);
+                prop_assert!(kind == Kind::Refund && it.state == State::Held && it.cover == Cover::Held);
             }
             n_asked -= u16::from(it.state == State::Asked && name == "ask held back");
             prop_assert!(n_asked <= ASKED_MAX);

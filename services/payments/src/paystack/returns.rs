@@ -1,6 +1,6 @@
 //! Refunds and disputes at Paystack.
 
-use primitives::{Amount, Currency};
+use primitives::{Amount, Currency, Timestamp};
 use reqwest::{Method, RequestBuilder};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -49,30 +49,36 @@ impl Client {
         Ok(RefundSaid::read(&self.data("refund", request).await?))
     }
 
-    /// The refund of a payment that carries a tag, if there is one. Harmless to repeat.
-    pub(crate) async fn find_refund(
-        &self,
-        transaction_id: &str,
-        tag: &str,
-    ) -> Result<Option<RefundSaid>, Error> {
+    /// Every refund of a payment, whoever asked for it. Harmless to repeat.
+    pub(crate) async fn refunds_of(&self, transaction_id: &str) -> Result<Vec<RefundSaid>, Error> {
+        let mut all = Vec::new();
         for page in 1..=PAGES_MAX {
-            let found = self.refunds(transaction_id, page).await?;
+            // By the numeric id: a reference silently finds nothing.
+            let filter = ("transaction", transaction_id.to_owned());
+            let found = self.refunds(filter, page).await?;
             let n_found = found.len();
-            let ours = found.into_iter().find(|it| it.merchant_note.as_deref() == Some(tag));
-            if ours.is_some() || n_found < PAGE {
-                return Ok(ours);
+            all.extend(found);
+            if n_found < PAGE {
+                return Ok(all);
             }
         }
         Err(Error::Strange("more refunds than there can be"))
     }
 
-    async fn refunds(&self, transaction_id: &str, page: usize) -> Result<Vec<RefundSaid>, Error> {
-        // By the numeric id: a reference silently finds nothing.
-        let query = [
-            ("transaction", transaction_id.to_owned()),
-            ("perPage", PAGE.to_string()),
-            ("page", page.to_string()),
-        ];
+    /// One page, counted from 1, of the refunds that were made since `from`, whoever asked for them;
+    /// and whether there may be another page. Harmless to repeat.
+    pub(crate) async fn refunds_since(
+        &self,
+        from: Timestamp,
+        page: usize,
+    ) -> Result<(Vec<RefundSaid>, bool), Error> {
+        let found = self.refunds(("from", from.to_string()), page).await?;
+        let has_more = found.len() >= PAGE;
+        Ok((found, has_more))
+    }
+
+    async fn refunds(&self, filter: (&str, String), page: usize) -> Result<Vec<RefundSaid>, Error> {
+        let query = [filter, ("perPage", PAGE.to_string()), ("page", page.to_string())];
         let request = self.listing(&["refund"], &query);
         self.observed("list refunds", async {
             let body = successful(self.call(request).await?)?;

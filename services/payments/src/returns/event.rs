@@ -36,7 +36,7 @@ pub enum Event {
     AskUnknown,
     /// Paystack has no refund that carries our tag.
     Absent,
-    /// Paystack says what a dispute is about and how it stands.
+    /// Paystack says what a dispute or a found refund is about and how it stands.
     Claimed {
         /// What it says.
         claim: Claim,

@@ -14,7 +14,7 @@ pub struct Return {
     pub kind: Kind,
     /// Whose money it is.
     pub payment: Payment,
-    /// How much is to go back; not known of a dispute that was only heard of.
+    /// How much is to go back; not known of what was only heard of.
     pub amount: Option<Amount>,
     /// How much went back, once that is known; no more than `amount`.
     pub taken: Option<Amount>,
@@ -62,6 +62,8 @@ pub struct Payment {
 pub enum Kind {
     /// We do; Paystack is to be asked.
     Refund,
+    /// Somebody did, at Paystack itself; its list told us.
+    FoundRefund,
     /// The payer's bank does; Paystack told us.
     Dispute,
 }
@@ -96,7 +98,7 @@ pub enum Source {
 /// Where a return stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// A dispute that was heard of; Paystack has not said what it is about.
+    /// A dispute or a found refund that was heard of; Paystack has not said what it is about.
     Noticed,
     /// A refund that somebody wants; the ledger is to hold the money.
     Wanted,
@@ -150,7 +152,7 @@ pub enum Reason {
     NothingPaid,
     /// More is contested than is left of the payment.
     ExceedsPaid,
-    /// Who lost the dispute cannot be told.
+    /// For which of several returns the money went back cannot be told.
     Unclear,
 }
 
@@ -174,12 +176,25 @@ pub enum Work {
 }
 
 impl Kind {
-    /// As stored and shown.
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Refund, Self::FoundRefund, Self::Dispute];
+
+    /// As stored and announced.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Refund => "refund",
+            Self::FoundRefund => "found_refund",
             Self::Dispute => "dispute",
+        }
+    }
+
+    /// Whether it is a refund, whoever asked for it.
+    #[must_use]
+    pub const fn is_refund(self) -> bool {
+        match self {
+            Self::Refund | Self::FoundRefund => true,
+            Self::Dispute => false,
         }
     }
 }
@@ -296,6 +311,18 @@ impl Return {
     ) -> Self {
         let provider_id = Some(provider_id);
         Self { provider_id, ..Self::begun(return_id, Kind::Dispute, payment, now) }
+    }
+
+    /// A refund that somebody made at Paystack itself, under its id there, about to be stored.
+    #[must_use]
+    pub fn found_refund(
+        return_id: ReturnId,
+        payment: Payment,
+        provider_id: String,
+        now: Timestamp,
+    ) -> Self {
+        let provider_id = Some(provider_id);
+        Self { provider_id, ..Self::begun(return_id, Kind::FoundRefund, payment, now) }
     }
 
     /// The same, of what is known of the deposit by now: a dispute may be heard of before its payment

@@ -30,22 +30,22 @@ impl Since {
         let paid_minor = deposit.paid.as_ref().map_or(0, |it| it.amount.minor());
         let refunded_minor = returns
             .iter()
-            .filter(|it| it.kind == Kind::Refund && it.state == State::Returned)
+            .filter(|it| it.kind.is_refund() && it.state == State::Returned)
             .map(Return::claimed_minor)
             .fold(0, u64::saturating_add);
-        let has = |kind, is: fn(&State) -> bool| {
-            returns.iter().any(|it| it.kind == kind && is(&it.state))
+        let has_dispute = |is: fn(&State) -> bool| {
+            returns.iter().any(|it| it.kind == Kind::Dispute && is(&it.state))
         };
-        if has(Kind::Dispute, |it| !it.is_end()) {
+        if has_dispute(|it| !it.is_end()) {
             Some(Self::Disputed)
-        } else if has(Kind::Dispute, |it| *it == State::Returned) {
+        } else if has_dispute(|it| *it == State::Returned) {
             Some(Self::DisputeLost)
         } else if refunded_minor > 0 {
             let is_all = refunded_minor >= paid_minor;
             Some(if is_all { Self::Refunded } else { Self::RefundedInPart })
-        } else if has(Kind::Refund, |it| !it.is_end()) {
+        } else if returns.iter().any(|it| it.kind.is_refund() && !it.state.is_end()) {
             Some(Self::Refunding)
-        } else if has(Kind::Dispute, |it| *it == State::Kept) {
+        } else if has_dispute(|it| *it == State::Kept) {
             Some(Self::DisputeWon)
         } else {
             None

@@ -3,7 +3,7 @@
 use primitives::{Amount, Timestamp};
 use serde_json::{Map, Value};
 
-use super::{Reason, Return};
+use super::{Kind, Reason, Return, State};
 use crate::loose;
 use crate::verdict::Domain;
 
@@ -42,10 +42,10 @@ impl Word {
     }
 }
 
-/// What a dispute is about, and how it stands.
+/// What a dispute or a found refund is about, and how it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
-    /// What the payer wants back.
+    /// What the payer wants back, or gets.
     pub amount: Amount,
     /// How it stands.
     pub word: Word,
@@ -66,6 +66,8 @@ pub struct RefundSaid {
     pub domain: Option<String>,
     /// `merchant_note`
     pub merchant_note: Option<String>,
+    /// `transaction`, or its `id`, as digits.
+    pub transaction_id: Option<String>,
 }
 
 /// What Paystack says of a dispute.
@@ -96,6 +98,9 @@ impl RefundSaid {
     #[must_use]
     pub fn read(data: &Map<String, Value>) -> Self {
         let text = |name| loose::text(data.get(name));
+        // A number in a list and in what is fetched, an object in the answer to a new one.
+        let of = data.get("transaction");
+        let of = of.and_then(|it| it.get("id")).or(of);
         Self {
             id: loose::whole_number(data.get("id")).map(|it| it.to_string()),
             status: text("status"),
@@ -103,6 +108,7 @@ impl RefundSaid {
             currency: text("currency"),
             domain: text("domain"),
             merchant_note: text("merchant_note"),
+            transaction_id: loose::whole_number(of).map(|it| it.to_string()),
         }
     }
 }
@@ -126,31 +132,88 @@ impl DisputeSaid {
             transaction_amount_minor: loose::whole_number(of("amount")),
         }
     }
+
+    /// Whether that the payment was given back is all that says who lost: then nothing else may have
+    /// been the cause, and Paystack's refunds of the payment must be known as well.
+    #[must_use]
+    pub fn is_told_by_payment(&self) -> bool {
+        self.resolution.as_deref() == Some("declined")
+            && self.transaction_status.as_deref() == Some("reversed")
+    }
+}
+
+/// Whether money of a payment may have gone back by anything but one dispute: by another of our
+/// returns, or by a refund that Paystack lists, perhaps one that we have not heard of.
+#[must_use]
+pub fn has_others(others: &[Return], listed: &[RefundSaid]) -> bool {
+    others.iter().any(|it| !matches!(it.state, State::Kept | State::Refused))
+        || listed.iter().any(|it| it.status.as_deref() != Some("failed"))
+}
+
+/// Whether a refund in Paystack's list is one of these, all returns of its payment: found before, or
+/// asked for by us, whether or not we heard of it. That we gave one up does not make it ours.
+#[must_use]
+pub fn is_known(all: &[Return], said: &RefundSaid) -> bool {
+    let is_it = |it: &Return| match it.kind {
+        Kind::Dispute => false,
+        Kind::FoundRefund => it.provider_id == said.id,
+        Kind::Refund if it.provider_id.is_some() => it.provider_id == said.id,
+        Kind::Refund => {
+            let is_given_up = matches!(it.state, State::Kept | State::Refused);
+            !is_given_up && said.merchant_note.as_deref() == Some(it.tag().as_str())
+        }
+    };
+    all.iter().any(is_it)
 }
 
 /// How a refund stands that we asked for.
 #[must_use]
 pub fn judge_refund(ours: &Return, said: &RefundSaid, domain: Domain) -> Word {
+    match refund(ours, said, domain) {
+        Ok(Claim { amount, word }) if ours.amount == Some(amount) => word,
+        Ok(_) => Word::Disagrees(Reason::AmountDiffers),
+        Err(reason) => Word::Disagrees(reason),
+    }
+}
+
+/// What a refund is about that somebody made at Paystack itself, and how it stands.
+///
+/// # Errors
+/// Why it cannot be booked by itself. One more reason is a dispute: what its merchant agreed to give
+/// back may be listed as a refund too, and would be taken twice.
+pub fn judge_found_refund(
+    ours: &Return,
+    said: &RefundSaid,
+    domain: Domain,
+    others: &[Return],
+) -> Result<Claim, Reason> {
+    let is_contested = |it: &Return| it.kind == Kind::Dispute && it.state != State::Kept;
+    if ours.state == State::Noticed && others.iter().any(is_contested) {
+        return Err(Reason::Unclear);
+    }
+    refund(ours, said, domain)
+}
+
+fn refund(ours: &Return, said: &RefundSaid, domain: Domain) -> Result<Claim, Reason> {
     if said.domain.as_deref().is_some_and(|it| it != domain.as_str()) {
-        return Word::Disagrees(Reason::DomainDiffers);
+        return Err(Reason::DomainDiffers);
     }
     if said.currency.as_deref() != Some(ours.payment.currency.as_str()) {
-        return Word::Disagrees(Reason::CurrencyDiffers);
+        return Err(Reason::CurrencyDiffers);
     }
     let amount = said.amount_minor.and_then(|it| Amount::try_new(it).ok());
-    let Some(amount) = amount.filter(|it| Some(*it) == ours.amount) else {
-        return Word::Disagrees(Reason::AmountDiffers);
-    };
-    match said.status.as_deref() {
+    let amount = amount.ok_or(Reason::AmountDiffers)?;
+    let word = match said.status.as_deref() {
         Some("processed") => Word::Back { amount },
         Some("failed") => Word::NotBack,
         Some("needs-attention") => Word::NeedsAttention,
         Some(_) | None => Word::Open { answer_by: None },
-    }
+    };
+    Ok(Claim { amount, word })
 }
 
-/// What a dispute is about and how it stands. `has_others` is whether money of the same payment went
-/// back by other returns.
+/// What a dispute is about and how it stands. `has_others` is whether money of the same payment may
+/// have gone back by anything else, as [`has_others`] tells.
 ///
 /// # Errors
 /// Why it cannot be about the payment that we know of.
@@ -181,13 +244,15 @@ fn standing(said: &DisputeSaid, amount: Amount, has_others: bool) -> Word {
     if !matches!(said.status.as_deref(), Some("resolved" | "archived")) {
         return Word::Open { answer_by: said.answer_by };
     }
+    if said.is_told_by_payment() {
+        // It stays `declined` whoever wins: only the transaction tells, if nothing else reversed it.
+        return if has_others { Word::Disagrees(Reason::Unclear) } else { Word::Back { amount } };
+    }
     match (said.resolution.as_deref(), said.transaction_status.as_deref()) {
         (Some("merchant-accepted" | "auto-accepted"), _) if said.refund_amount_minor != Some(0) => {
             Word::Back { amount }
         }
-        // It stays `declined` whoever wins: only the transaction tells.
         (Some("declined"), Some("success")) => Word::NotBack,
-        (Some("declined"), Some("reversed")) if !has_others => Word::Back { amount },
         (Some("declined"), Some("reversal_pending" | "reversal-pending")) => {
             Word::Open { answer_by: None }
         }

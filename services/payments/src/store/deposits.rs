@@ -279,6 +279,22 @@ pub(crate) async fn of_reference(
     Ok(id.map(DepositId::from_uuid))
 }
 
+/// The deposit that was paid by this transaction at Paystack.
+pub(crate) async fn of_transaction(
+    conn: &mut PgConnection,
+    transaction_id: &str,
+) -> Result<Option<DepositId>, Error> {
+    // Paystack's ids are its own, so there is one at most; of two, neither is this one's.
+    let ids = sqlx::query_scalar!(
+        "select deposit_id from payments.deposits where provider_transaction_id = $1 limit 2",
+        transaction_id,
+    )
+    .fetch_all(conn)
+    .await
+    .map_err(|source| Error::Deposit { what: "look up", source })?;
+    Ok(<[_; 1]>::try_from(ids).ok().map(|[id]| DepositId::from_uuid(id)))
+}
+
 /// Lets an open deposit be verified soon, unless somebody has just looked. Says whether it will be.
 pub(crate) async fn look_soon(
     pool: &PgPool,

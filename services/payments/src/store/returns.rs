@@ -1,4 +1,4 @@
-//! Returns: refunds and disputes.
+//! Returns: refunds, those that were found too, and disputes.
 //!
 //! Whoever changes one holds its deposit's row; that is the lock of all returns of a deposit.
 
@@ -138,6 +138,19 @@ pub(crate) async fn deposit_of(
     Ok(id.map(DepositId::from_uuid))
 }
 
+/// Whether a return is the refund of this id at Paystack.
+pub(crate) async fn has_refund(pool: &PgPool, provider_id: &str) -> Result<bool, Error> {
+    sqlx::query_scalar!(
+        r#"select exists (
+               select from payments.returns
+               where provider_id = $1 and kind in ('refund', 'found_refund')) as "has!""#,
+        provider_id,
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(|source| Error::Return { what: "look up", source })
+}
+
 /// Writes what a step changed.
 pub(crate) async fn save(
     conn: &mut PgConnection,
@@ -234,7 +247,7 @@ pub(crate) async fn release(pool: &PgPool, return_id: ReturnId) -> Result<(), Er
 pub(crate) struct Waiting {
     /// The row.
     pub(crate) return_id: Uuid,
-    /// Refund or dispute.
+    /// Refund, found refund or dispute.
     pub(crate) kind: String,
     /// What was paid.
     pub(crate) reference: String,
@@ -277,7 +290,7 @@ pub(crate) async fn waiting(pool: &PgPool, limit: i64) -> Result<Vec<Waiting>, E
 /// How many returns stand where, and when the next dispute must be answered.
 #[derive(Debug)]
 pub(crate) struct Count {
-    /// Refund or dispute.
+    /// Refund, found refund or dispute.
     pub(crate) kind: String,
     /// As stored.
     pub(crate) state: String,
@@ -311,11 +324,7 @@ pub(crate) async fn count(pool: &PgPool) -> Result<Vec<Count>, Error> {
 }
 
 fn kind_of(name: &str) -> Result<Kind, Error> {
-    Ok(match name {
-        "refund" => Kind::Refund,
-        "dispute" => Kind::Dispute,
-        _ => return Err(Error::Corrupt("kind")),
-    })
+    Kind::ALL.into_iter().find(|it| it.name() == name).ok_or(Error::Corrupt("kind"))
 }
 
 fn source_name(source: Source) -> &'static str {

@@ -65,6 +65,23 @@ pub(crate) async fn begin(pool: &PgPool, round: Round, due_at: Timestamp) -> Res
     Ok(())
 }
 
+/// Has a round taken up as soon as somebody looks, if it is in nobody's hands.
+pub(crate) async fn hasten(
+    conn: &mut PgConnection,
+    round: Round,
+    now: Timestamp,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "update payments.rounds set due_at = least(due_at, $2) where what = $1",
+        round.name(),
+        datetime(now),
+    )
+    .execute(conn)
+    .await
+    .map_err(failed("hasten"))?;
+    Ok(())
+}
+
 /// Takes up a round that is due and that nobody else has in hand.
 pub(crate) async fn take(
     pool: &PgPool,

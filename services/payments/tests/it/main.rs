@@ -8,6 +8,8 @@ mod crash;
 #[cfg(test)]
 mod deposit;
 #[cfg(test)]
+mod found;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod guards;

@@ -9,17 +9,19 @@ use payments::lifecycle::{Deposit, Event as DepositEvent, State as DepositState,
 use payments::notice::{Notice, Topic};
 use payments::reference::Reference;
 use payments::returns::{
-    Around, Claim as Contested, Cover, DisputeSaid, Effect, Event, Kind, Payment, Reason,
-    RefundSaid, Return, Source, State, Word, Work, committed_minor, judge_dispute, judge_refund,
-    returned_minor, step,
+    Around, Claim as Contested, DisputeSaid, Effect, Event, Kind, Payment, Reason, RefundSaid,
+    Return, Source, State, Word, Work, committed_minor, has_others, is_known, judge_dispute,
+    judge_found_refund, judge_refund, returned_minor, step,
 };
 use payments::verdict::Domain;
 use primitives::{ReturnId, System};
-use sandbox::paystack::model::{Call, Claim, DisputeStatus, Parameters, RefundStatus, Verdict};
+use sandbox::paystack::model::{
+    Call, Claim, DisputeStatus, Parameters, Refund, RefundStatus, Verdict,
+};
 use serde_json::{Map, Value, json};
 
 use crate::books::{CURRENCIES, amount};
-use crate::world::{Bug, Case, Todo, World};
+use crate::world::{Bug, Case, SWEEP_EVERY, Todo, World};
 
 /// How long after an asking Paystack is believed that it has no such refund.
 const SETTLE: Duration = Duration::from_secs(120);
@@ -31,6 +33,8 @@ pub(super) enum Later {
     GiveBack(usize, usize),
     /// An operator wants a deposit refunded.
     Refund(usize),
+    /// Somebody refunds it at Paystack itself.
+    RefundThere(usize),
     /// The payer's bank contests what was paid.
     Contest(usize),
     /// The merchant answers a dispute, or the bank decides one that was declined.
@@ -45,16 +49,22 @@ pub(super) enum Later {
     Earn(usize),
     /// Something happens at Paystack by itself.
     Paystack,
-    /// Paystack is asked for all its disputes.
+    /// Paystack is asked for the refunds of a deposit's payment.
+    SweepRefunds(usize),
+    /// Paystack is asked for all its refunds and disputes.
     Sweep,
 }
 
 impl World {
     /// What people do with money that was credited.
     pub(super) fn live_on(&mut self, n: usize) {
-        for (probability, todo) in
-            [(0.15, Later::Refund(n)), (0.1, Later::Refund(n)), (0.3, Later::Spend(n))]
-        {
+        for (probability, todo) in [
+            (0.15, Later::Refund(n)),
+            (0.1, Later::Refund(n)),
+            (0.05, Later::RefundThere(n)),
+            (0.05, Later::RefundThere(n)),
+            (0.3, Later::Spend(n)),
+        ] {
             if self.dice.happens(probability) {
                 let at = self.within(6_000);
                 self.schedule(at, Todo::Later(todo));
@@ -66,6 +76,11 @@ impl World {
         match todo {
             Later::GiveBack(n, k) => self.give_back(n, k),
             Later::Refund(n) => self.refund(n),
+            Later::RefundThere(n) => self.refund_there(n),
+            Later::SweepRefunds(n) => {
+                let of = transaction_id(&self.cases[n].deposit);
+                self.sweep_refunds(("transaction", of));
+            }
             Later::Contest(n) => self.contest(n),
             Later::Answer(id) => self.answer(id),
             Later::Decide(id) => {
@@ -139,6 +154,25 @@ impl World {
         self.begin_return(n, it);
     }
 
+    /// Somebody refunds a payment at Paystack itself, the whole or a part, whatever we know of it.
+    fn refund_there(&mut self, n: usize) {
+        let Some(paid) = self.cases[n].deposit.paid.clone() else { return };
+        let minor = paid.amount.minor();
+        let minor = if self.dice.happens(0.3) { minor } else { 1 + self.dice.below(minor) };
+        let of = transaction_id(&self.cases[n].deposit);
+        let body = json!({ "transaction": of, "amount": minor });
+        let answer = self.paystack.call(Call::CreateRefund(Some(body)), self.now);
+        self.drain();
+        if answer.status == 200 {
+            // A webhook of it may have the list read at once.
+            let by_webhook = self.dice.happens(0.5).then_some(5);
+            for seconds in by_webhook.into_iter().chain([SWEEP_EVERY]) {
+                let at = self.within(seconds);
+                self.schedule(at, Todo::Later(Later::SweepRefunds(n)));
+            }
+        }
+    }
+
     fn begin_return(&mut self, n: usize, it: Return) {
         let k = self.cases[n].returns.len();
         self.cases[n].returns.push((it, Some(self.now)));
@@ -196,7 +230,7 @@ impl World {
         match &notice.topic {
             Topic::Refund => {
                 for k in 0..self.cases[n].returns.len() {
-                    if self.cases[n].returns[k].0.kind == Kind::Refund {
+                    if self.cases[n].returns[k].0.kind.is_refund() {
                         self.happens(n, k, Event::Hinted);
                     }
                 }
@@ -206,8 +240,43 @@ impl World {
         }
     }
 
-    /// Asks for all disputes, and notices those that no webhook told of.
+    /// Asks for all refunds and disputes, and notices those that nobody told of.
     fn sweep(&mut self) {
+        self.sweep_refunds(("perPage", "1000".to_owned()));
+        self.sweep_disputes();
+    }
+
+    /// As `adopt` does.
+    fn sweep_refunds(&mut self, filter: (&str, String)) {
+        for it in self.list_refunds(filter).unwrap_or_default() {
+            let said = RefundSaid::read(object(&it));
+            let is_paid_so = |case: &Case| {
+                let paid = case.deposit.paid.as_ref();
+                paid.is_some_and(|it| it.provider_id == said.transaction_id)
+            };
+            let n = self.of_transaction(&it).filter(|n| is_paid_so(&self.cases[*n]));
+            let (Some(n), Some(id)) = (n, said.id.clone()) else { continue };
+            let known: Vec<Return> =
+                self.cases[n].returns.iter().map(|(it, _)| it.clone()).collect();
+            if is_known(&known, &said) {
+                continue;
+            }
+            let deposit = &self.cases[n].deposit;
+            let reference = deposit.paid.as_ref().expect("it is paid").reference.clone();
+            let payment = Payment::of(deposit, &reference);
+            let new = Return::found_refund(ReturnId::generate(), payment, id, self.now);
+            self.begin_return(n, new);
+        }
+    }
+
+    /// Whose payment a listed refund is of.
+    fn of_transaction(&self, refund: &Value) -> Option<usize> {
+        let id = refund["transaction"].as_u64()?;
+        let of = self.paystack.transactions().find(|it| it.id == id)?;
+        self.references.get(&Reference::parse(&of.reference).ok()?).copied()
+    }
+
+    fn sweep_disputes(&mut self) {
         let parameters = BTreeMap::from([("perPage".to_owned(), "1000".to_owned())]);
         let (Some(Ok(Value::Array(all))), _) =
             self.call(Call::ListDisputes(Parameters(parameters)))
@@ -289,11 +358,17 @@ impl World {
         let at = self.within(5_000);
         if matches!(it.state, State::Review(_)) {
             self.schedule(at, Todo::Later(Later::OperateReturn(n, k)));
-        } else if it.trouble.as_deref() == Some("debit_account_frozen")
-            || it.cover == Cover::Refused
-        {
+        } else if it.trouble.as_deref() == Some("needs_attention") {
+            self.attend_soon(it);
+        } else {
             self.ledger.change(self.cases[n].deposit.account_id, Change::Unfreeze, self.now);
-        } else if let Some(id) = it.provider_id.as_ref().and_then(|id| id.parse().ok()) {
+        }
+    }
+
+    /// A person gives Paystack the bank account that a refund waits for, if it does.
+    fn attend_soon(&mut self, it: &Return) {
+        if let Some(id) = it.provider_id.as_ref().and_then(|id| id.parse().ok()) {
+            let at = self.within(5_000);
             self.schedule(at, Todo::Later(Later::Attend(id)));
         }
     }
@@ -400,13 +475,18 @@ impl World {
         }
     }
 
+    /// Paystack's list of refunds; none if it did not answer.
+    fn list_refunds(&mut self, (name, value): (&str, String)) -> Option<Vec<Value>> {
+        let parameters = BTreeMap::from([(name.to_owned(), value)]);
+        match self.call(Call::ListRefunds(Parameters(parameters))) {
+            (Some(Ok(Value::Array(all))), _) => Some(all),
+            (Some(_) | None, _) => None,
+        }
+    }
+
     fn find(&mut self, n: usize, it: &Return) -> Event {
         let of = transaction_id(&self.cases[n].deposit);
-        let parameters = BTreeMap::from([("transaction".to_owned(), of)]);
-        let (Some(Ok(Value::Array(all))), _) = self.call(Call::ListRefunds(Parameters(parameters)))
-        else {
-            return Event::NotTold;
-        };
+        let Some(all) = self.list_refunds(("transaction", of)) else { return Event::NotTold };
         let tag = it.tag();
         let found = all.iter().find(|found| found["merchant_note"].as_str() == Some(&*tag));
         found.map_or(Event::Absent, |found| told(it, found))
@@ -414,33 +494,43 @@ impl World {
 
     fn look_at(&mut self, n: usize, it: &Return) -> Event {
         let id = it.provider_id.clone().expect("it is looked at by its id");
-        if it.kind == Kind::Refund {
-            return match self.call(Call::FetchRefund(id)) {
+        let others: Vec<Return> = self.cases[n]
+            .returns
+            .iter()
+            .map(|(other, _)| other.clone())
+            .filter(|other| other.return_id != it.return_id)
+            .collect();
+        let disagrees =
+            |reason| Event::Told { provider_id: id.clone(), word: Word::Disagrees(reason) };
+        if it.kind.is_refund() {
+            return match self.call(Call::FetchRefund(id.clone())) {
+                (Some(Ok(data)), _) if it.kind == Kind::FoundRefund => {
+                    let said = RefundSaid::read(object(&data));
+                    let judged = judge_found_refund(it, &said, Domain::Test, &others);
+                    judged.map_or_else(disagrees, |claim| Event::Claimed { claim })
+                }
                 (Some(Ok(data)), _) => told(it, &data),
                 (Some(Err(_)) | None, _) => Event::NotTold,
             };
         }
-        let disagrees =
-            |reason| Event::Told { provider_id: id.clone(), word: Word::Disagrees(reason) };
         let deposit = &self.cases[n].deposit;
         if deposit.paid.is_none() {
             let is_seen_to =
                 matches!(deposit.state, DepositState::Review(_) | DepositState::Rejected(_));
             return if is_seen_to { disagrees(Reason::NothingPaid) } else { Event::NotTold };
         }
-        let is_other = |other: &Return| other.return_id != it.return_id;
-        let has_others = self.cases[n]
-            .returns
-            .iter()
-            .any(|(other, _)| is_other(other) && other.state == State::Returned);
-        match self.call(Call::FetchDispute(id.clone())) {
-            (Some(Ok(data)), _) => {
-                let said = DisputeSaid::read(object(&data));
-                let judged = judge_dispute(it, &said, Domain::Test, has_others);
-                judged.map_or_else(disagrees, |claim: Contested| Event::Claimed { claim })
-            }
-            (Some(Err(_)) | None, _) => Event::NotTold,
+        let of = transaction_id(deposit);
+        let (Some(Ok(data)), _) = self.call(Call::FetchDispute(id.clone())) else {
+            return Event::NotTold;
+        };
+        let said = DisputeSaid::read(object(&data));
+        let mut listed = Vec::new();
+        if said.is_told_by_payment() {
+            let Some(all) = self.list_refunds(("transaction", of)) else { return Event::NotTold };
+            listed = all.iter().map(|it| RefundSaid::read(object(it))).collect();
         }
+        let judged = judge_dispute(it, &said, Domain::Test, has_others(&others, &listed));
+        judged.map_or_else(disagrees, |claim: Contested| Event::Claimed { claim })
     }
 
     /// A person looks at a return in review, and at Paystack's own pages.
@@ -450,7 +540,7 @@ impl World {
             return;
         }
         let went_back = match it.kind {
-            Kind::Refund => self.refund_at_paystack(&it),
+            Kind::Refund | Kind::FoundRefund => self.refund_at_paystack(&it),
             Kind::Dispute => self.dispute_at_paystack(&it),
         };
         match went_back {
@@ -461,7 +551,7 @@ impl World {
             Some(minor) => {
                 self.happens(n, k, Event::Accepted { amount: Some(amount(minor)) });
             }
-            None => {}
+            None => self.attend_soon(&it),
         }
         if matches!(self.cases[n].returns[k].0.state, State::Review(_)) {
             let at = self.within(5_000);
@@ -472,9 +562,11 @@ impl World {
     /// How much of a refund went back; none while that is open.
     fn refund_at_paystack(&self, it: &Return) -> Option<u64> {
         let tag = it.tag();
-        let Some(found) = self.paystack.refunds().find(|found| found.merchant_note == tag) else {
-            return Some(0);
+        let is_it = |found: &&Refund| match it.kind {
+            Kind::FoundRefund => it.provider_id == Some(found.id.to_string()),
+            Kind::Refund | Kind::Dispute => found.merchant_note == tag,
         };
+        let Some(found) = self.paystack.refunds().find(is_it) else { return Some(0) };
         match found.status {
             RefundStatus::Processed => Some(found.amount),
             RefundStatus::Failed => Some(0),
@@ -520,7 +612,7 @@ impl World {
         let mut credited = self.ledger.balance(wallet) + self.ledger.balance(shop);
         for (it, _) in &case.returns {
             let there = match it.kind {
-                Kind::Refund => self.refund_at_paystack(it),
+                Kind::Refund | Kind::FoundRefund => self.refund_at_paystack(it),
                 Kind::Dispute => self.dispute_at_paystack(it),
             };
             let there = there.ok_or_else(|| format!("open at Paystack: {it:#?}"))?;
@@ -582,6 +674,7 @@ impl World {
         for (it, _) in self.cases.iter().flat_map(|it| &it.returns) {
             let is_back = it.state == State::Returned;
             self.tally.n_refunded += u64::from(is_back && it.kind == Kind::Refund);
+            self.tally.n_found += u64::from(is_back && it.kind == Kind::FoundRefund);
             self.tally.n_lost_disputes += u64::from(is_back && it.kind == Kind::Dispute);
             self.tally.n_kept += u64::from(it.state == State::Kept);
             self.tally.n_uncovered += u64::from(it.is_uncovered_loss());

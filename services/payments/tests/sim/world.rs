@@ -28,8 +28,8 @@ const FORGET_AFTER: u64 = 5_000;
 const BEGIN_WITHIN: u64 = 3_000;
 /// From here on nothing goes wrong any more, so that everything comes to an end.
 const CALM_AFTER: u64 = 20_000;
-/// How often Paystack is asked for all its disputes.
-const SWEEP_EVERY: u64 = 5_000;
+/// How often Paystack is asked for all its refunds and disputes.
+pub(super) const SWEEP_EVERY: u64 = 5_000;
 /// A worker that died is followed by another one after so long.
 const LEASE: u64 = 20;
 /// How long verify may take to agree with a webhook.
@@ -61,6 +61,7 @@ pub(crate) struct Tally {
     pub(crate) n_repeated: u64,
     pub(crate) n_late: u64,
     pub(crate) n_refunded: u64,
+    pub(crate) n_found: u64,
     pub(crate) n_kept: u64,
     pub(crate) n_lost_disputes: u64,
     pub(crate) n_uncovered: u64,
@@ -69,7 +70,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// What must be seen for a run to show anything.
-    pub(crate) const fn all(&self) -> [(&'static str, u64); 12] {
+    pub(crate) const fn all(&self) -> [(&'static str, u64); 13] {
         [
             ("credited", self.n_credited),
             ("accepted", self.n_accepted),
@@ -79,6 +80,7 @@ impl Tally {
             ("repeated webhooks", self.n_repeated),
             ("late payments", self.n_late),
             ("refunds", self.n_refunded),
+            ("refunds made at Paystack itself", self.n_found),
             ("refunds that failed and disputes that were won", self.n_kept),
             ("disputes that were lost", self.n_lost_disputes),
             ("losses that no hold covered", self.n_uncovered),
@@ -97,6 +99,7 @@ impl Tally {
         self.n_repeated += other.n_repeated;
         self.n_late += other.n_late;
         self.n_refunded += other.n_refunded;
+        self.n_found += other.n_found;
         self.n_kept += other.n_kept;
         self.n_lost_disputes += other.n_lost_disputes;
         self.n_uncovered += other.n_uncovered;
@@ -253,11 +256,18 @@ impl World {
             }
             n_events += 1;
             if n_events > most {
-                return Err("it never comes to an end".to_owned());
+                return Err(format!("it never comes to an end: {}", self.stuck()));
             }
         }
         self.tally.n_events = u64::try_from(n_events).unwrap_or(u64::MAX);
         self.judge()
+    }
+
+    /// What has not ended.
+    fn stuck(&self) -> String {
+        let is_open = |case: &&Case| case.returns.iter().any(|(it, _)| !it.state.is_end());
+        let told = |case: &Case| format!("{:#?}\n{}\n", case.returns, case.life.join("\n"));
+        self.cases.iter().filter(is_open).map(told).collect()
     }
 
     /// A step of a deposit, stored.
@@ -536,9 +546,11 @@ impl World {
             self.happen(n, Event::Accepted { until });
         } else {
             self.happen(n, Event::Rejected);
-            if self.dice.happens(0.5) {
-                let at = self.within(5_000);
-                self.schedule(at, Todo::Later(Later::Refund(n)));
+            for (probability, todo) in [(0.5, Later::Refund(n)), (0.1, Later::RefundThere(n))] {
+                if self.dice.happens(probability) {
+                    let at = self.within(5_000);
+                    self.schedule(at, Todo::Later(todo));
+                }
             }
         }
         if matches!(self.cases[n].deposit.state, State::Review(_)) {
