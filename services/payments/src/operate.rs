@@ -67,8 +67,8 @@ pub enum Review {
     /// Says that a deposit is never credited; what was paid stays on the suspense account. Of a
     /// refund or a dispute: says that the money did not go back.
     Reject(Decision),
-    /// Says that a parked webhook, or a dispute that cost us, has been seen to; it changes nothing
-    /// else.
+    /// Says that a parked webhook, or a refund or a dispute that cost us, has been seen to; it changes
+    /// nothing else.
     Dismiss(Dismissal),
 }
 
@@ -89,7 +89,7 @@ pub struct Decision {
 /// That something has been seen to.
 #[derive(Debug, clap::Args)]
 pub struct Dismissal {
-    /// The webhook's number in the list, or the id of a dispute (`ret_…`).
+    /// The webhook's number in the list, or the id of a refund or a dispute (`ret_…`).
     name: String,
     #[command(flatten)]
     signature: Signature,
@@ -150,7 +150,7 @@ pub enum Refused {
     #[error("no refund or dispute has this id")]
     UnknownReturn,
     /// There is no such webhook, or it does not wait for a person.
-    #[error("no webhook of this number, nor a dispute of this id, waits for a person")]
+    #[error("no webhook of this number, nor a refund or a dispute of this id, waits for a person")]
     NotParked,
     /// It does not wait for a person.
     #[error("the deposit is {0}: nothing is to be decided")]

@@ -316,26 +316,24 @@ fn a_refund_is_believed_only_if_it_is_the_one_that_was_asked_for() {
 
 #[test]
 fn a_listed_refund_is_known_by_its_id_or_by_the_note_of_one_that_was_not_given_up() {
+    let is_known = |it: &Return, said: &RefundSaid| is_known(std::slice::from_ref(it), said);
     let said = refund_said();
     let noted = |it: &Return| RefundSaid { merchant_note: Some(it.tag()), ..refund_said() };
-    let found = begun(Kind::FoundRefund);
-    assert!(is_known(&[found], &said));
+    assert!(is_known(&begun(Kind::FoundRefund), &said));
     let told = play(Kind::Refund, "hold, asking, open").after;
-    assert!(!is_known(&[told.clone()], &said), "that one is 358950");
+    assert!(!is_known(&told, &said), "that one is 358950");
     // Were it asked for twice, the other one would be somebody's money all the same.
-    assert!(!is_known(&[told.clone()], &noted(&told)));
+    assert!(!is_known(&told, &noted(&told)));
     let asked = play(Kind::Refund, "hold, asking").after;
-    assert!(is_known(&[asked.clone()], &noted(&asked)));
-    assert!(!is_known(&[asked], &said));
-    let by_a_person = play(
-        Kind::Refund,
-        "hold, asking, +, absent, asking, +, absent, asking, +, absent, accepted, moved",
-    );
-    assert!(is_known(&[by_a_person.after.clone()], &noted(&by_a_person.after)));
+    assert!(is_known(&asked, &noted(&asked)));
+    assert!(!is_known(&asked, &said));
+    let thrice = "hold, asking, +, absent, asking, +, absent, asking, +, absent";
+    let by_a_person = play(Kind::Refund, &format!("{thrice}, accepted, moved")).after;
+    assert!(is_known(&by_a_person, &noted(&by_a_person)));
     let given_up = play(Kind::Refund, "hold, asking, ask refused, moved").after;
-    assert!(!is_known(&[given_up.clone()], &noted(&given_up)));
+    assert!(!is_known(&given_up, &noted(&given_up)));
     let dispute = Return { provider_id: said.id.clone(), ..begun(Kind::Dispute) };
-    assert!(!is_known(&[dispute], &said));
+    assert!(!is_known(&dispute, &said));
 }
 
 #[test]

@@ -105,7 +105,7 @@ impl Operator {
         Ok(Ok(format!("{}\n", described_return(&after))))
     }
 
-    /// A person has seen to a dispute that took money which was not held.
+    /// A person has seen to a return that took money which was not held.
     pub(super) async fn dismiss_loss(
         &self,
         return_id: ReturnId,
