@@ -16,3 +16,21 @@ create unique index returns_refund_told_once on payments.returns (provider_id)
     where kind in ('refund', 'found_refund');
 create unique index returns_dispute_told_once on payments.returns (provider_id)
     where kind = 'dispute';
+
+-- What an operator is shown: returns that have not ended, and losses that nobody has seen to, which
+-- are those that were taken from no hold. What has ended otherwise grows for ever.
+create index returns_open on payments.returns (state)
+    where state not in ('returned', 'kept', 'refused');
+create index returns_uncovered on payments.returns (return_id)
+    where state = 'returned' and cover <> 'held';
+create view payments.returns_in_sight as
+    select return_id, kind, reference, currency, amount_minor, taken_minor, state, review_reason,
+           trouble, answer_by, created_at
+    from payments.returns
+    where state not in ('returned', 'kept', 'refused')
+    union all
+    select return_id, kind, reference, currency, amount_minor, taken_minor, state, review_reason,
+           trouble, answer_by, created_at
+    from payments.returns r
+    where state = 'returned' and cover <> 'held' and not exists (
+        select from payments.decisions d where d.return_id = r.return_id and d.what = 'dismiss');

@@ -252,10 +252,8 @@ impl Step {
         self.after.answer_by = answer_by;
         match self.after.cover {
             Cover::Wanted => self.look(When::Now),
-            // Perhaps there is money in the wallet by now.
             Cover::Refused if self.after.n_holds < HOLDS_MAX => {
-                self.after.n_holds = self.after.n_holds.saturating_add(1);
-                self.after.cover = Cover::Wanted;
+                self.hold_again();
                 self.after.n_looks = self.after.n_looks.saturating_add(1);
                 self.look(When::Now);
             }
@@ -273,11 +271,27 @@ impl Step {
             Kind::Dispute => self.after.amount.is_some_and(|all| amount <= all),
         };
         if is_right {
-            self.after.taken = Some(amount);
-            self.enter(State::Taking, When::Now);
+            self.take(amount);
         } else {
             self.park(Reason::AmountDiffers);
         }
+    }
+
+    /// So much went back: it is taken from what is held, and if nothing is, the wallet is asked for it
+    /// before the suspense account pays.
+    fn take(&mut self, amount: Amount) {
+        self.after.taken = Some(amount);
+        let is_uncovered = matches!(self.after.cover, Cover::Nothing | Cover::Refused);
+        if is_uncovered && self.after.n_holds < HOLDS_MAX {
+            self.hold_again();
+        }
+        self.enter(State::Taking, When::Now);
+    }
+
+    /// Perhaps there is money in the wallet by now.
+    fn hold_again(&mut self) {
+        self.after.n_holds = self.after.n_holds.saturating_add(1);
+        self.after.cover = Cover::Wanted;
     }
 
     /// It did not go back: what is held is the wallet's again.
@@ -336,8 +350,7 @@ impl Step {
             return;
         }
         self.after.amount = Some(all.unwrap_or(taken));
-        self.after.taken = Some(taken);
-        self.enter(State::Taking, When::Now);
+        self.take(taken);
     }
 
     fn rejected(&mut self) {

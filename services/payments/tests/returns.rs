@@ -210,7 +210,8 @@ fn a_dispute_holds_the_money_at_once_and_ends_as_the_bank_decides() {
     check(Dispute, "claimed won", "kept", Work::Rest);
     check(Dispute, "differs", "review (currency_differs)", Work::Rest);
     check(Dispute, "differs, accepted", "review (currency_differs)", Work::Rest);
-    check(Dispute, "differs, accepted in part", "taking 7", Work::Take);
+    check(Dispute, "differs, accepted in part", "taking 7", Work::Hold);
+    check(Dispute, "differs, accepted in part, hold", "taking 7", Work::Take);
     check(Dispute, "differs, rejected", "kept", Work::Rest);
 }
 
@@ -221,7 +222,7 @@ fn a_found_refund_is_held_at_once_and_goes_back_as_it_was_made() {
     check(FoundRefund, "claimed", "open", Work::Hold);
     check(
         FoundRefund,
-        "claimed, no hold, back, moved",
+        "claimed, no hold, back, no hold, moved",
         "returned 4000 (insufficient_funds)",
         Work::Rest,
     );
@@ -249,7 +250,11 @@ fn what_the_wallet_does_not_have_is_asked_for_again_and_at_last_taken_from_suspe
     check(Dispute, "claimed, no hold, not back", "kept (insufficient_funds)", Work::Rest);
     // What became of the last hold is settled before anything is taken.
     check(Dispute, "claimed, no hold, open, back", "taking 4000 (insufficient_funds)", Work::Hold);
-    let lost = play(Dispute, "claimed, no hold, back, moved").after;
+    // Before the suspense account pays, the wallet is asked once more.
+    check(Dispute, "claimed, no hold, back", "taking 4000 (insufficient_funds)", Work::Hold);
+    let late = play(Dispute, "claimed, no hold, back, hold, moved").after;
+    assert!(!late.is_uncovered_loss() && late.state == State::Returned);
+    let lost = play(Dispute, "claimed, no hold, back, no hold, moved").after;
     assert!(lost.is_uncovered_loss() && lost.state == State::Returned);
     let covered = play(Dispute, "claimed, hold, back, moved").after;
     assert!(!covered.is_uncovered_loss());

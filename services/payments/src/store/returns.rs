@@ -268,16 +268,13 @@ pub(crate) struct Waiting {
 pub(crate) async fn waiting(pool: &PgPool, limit: i64) -> Result<Vec<Waiting>, Error> {
     sqlx::query_as!(
         Waiting,
-        r#"select return_id, kind, reference, state,
+        r#"select return_id as "return_id!", kind as "kind!", reference as "reference!",
+                  state as "state!", currency as "currency!", answer_by,
                   coalesce(review_reason, trouble, 'answer it at Paystack') as "why!",
-                  coalesce(taken_minor, amount_minor) as amount_minor, currency, answer_by
-           from payments.returns r
-           where state = 'review'
-              or (trouble is not null and state not in ('returned', 'kept', 'refused'))
+                  coalesce(taken_minor, amount_minor) as amount_minor
+           from payments.returns_in_sight
+           where state in ('review', 'returned') or trouble is not null
               or (kind = 'dispute' and state = 'open' and answer_by is not null)
-              or (state = 'returned' and cover <> 'held' and not exists (
-                  select from payments.decisions d
-                  where d.return_id = r.return_id and d.what = 'dismiss'))
            order by answer_by nulls last, created_at
            limit $1"#,
         limit,
@@ -307,15 +304,11 @@ pub(crate) struct Count {
 pub(crate) async fn count(pool: &PgPool) -> Result<Vec<Count>, Error> {
     sqlx::query_as!(
         Count,
-        r#"select kind, state, count(*) as "n_returns!",
+        r#"select kind as "kind!", state as "state!", count(*) as "n_returns!",
                   count(*) filter (where state in ('review', 'returned') or trouble is not null)
                       as "n_troubled!",
                   min(answer_by) filter (where state = 'open') as answer_by
-           from payments.returns r
-           where state not in ('returned', 'kept', 'refused')
-              or (state = 'returned' and cover <> 'held' and not exists (
-                  select from payments.decisions d
-                  where d.return_id = r.return_id and d.what = 'dismiss'))
+           from payments.returns_in_sight
            group by kind, state"#,
     )
     .fetch_all(pool)

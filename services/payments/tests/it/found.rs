@@ -107,7 +107,8 @@ async fn of_a_contested_payment_it_waits_for_a_person() {
     let listed = operator.list().await.unwrap();
     assert!(listed.contains(&id) && listed.contains("unclear"), "{listed}");
     operator.accept(&id, Some(2_000), SIGNED).await.unwrap().unwrap();
-    until(&world, "returned").await;
+    assert_eq!(until(&world, "returned").await.cover, "held", "the wallet pays, having the money");
+    assert_eq!((world.ledger.balance(account_id), world.ledger.held(account_id)), (3_000, 1_000));
     world.finish().await;
 }
 
