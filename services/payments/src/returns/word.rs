@@ -151,7 +151,8 @@ pub fn has_others(others: &[Return], listed: &[RefundSaid]) -> bool {
 }
 
 /// Whether a refund in Paystack's list is one of these, all returns of its payment: found before, or
-/// asked for by us, whether or not we heard of it. That we gave one up does not make it ours.
+/// asked for by us, whether or not we heard of it. That we gave one up does not make it ours. One
+/// without any note may be ours as long as we do not know which ours is.
 #[must_use]
 pub fn is_known(all: &[Return], said: &RefundSaid) -> bool {
     let is_it = |it: &Return| match it.kind {
@@ -160,7 +161,7 @@ pub fn is_known(all: &[Return], said: &RefundSaid) -> bool {
         Kind::Refund if it.provider_id.is_some() => it.provider_id == said.id,
         Kind::Refund => {
             let is_given_up = matches!(it.state, State::Kept | State::Refused);
-            !is_given_up && said.merchant_note.as_deref() == Some(it.tag().as_str())
+            !is_given_up && said.merchant_note.as_ref().is_none_or(|note| *note == it.tag())
         }
     };
     all.iter().any(is_it)
