@@ -170,18 +170,16 @@ impl Worker {
 
     async fn look(&self, it: &Return, deposit: &Deposit, all: &[Return]) -> Event {
         let Some(id) = &it.provider_id else { return Event::NotTold };
-        let others: Vec<_> =
-            all.iter().filter(|other| other.return_id != it.return_id).cloned().collect();
         match it.kind {
             Kind::Refund => match self.paystack.fetch_refund(id).await {
                 Ok(said) => self.refund_said(it, said).unwrap_or(Event::NotTold),
                 Err(error) => not_told(it, &error),
             },
             Kind::FoundRefund => match self.paystack.fetch_refund(id).await {
-                Ok(said) => claimed(id, judge_found_refund(it, &said, self.desk.domain, &others)),
+                Ok(said) => claimed(id, judge_found_refund(it, &said, self.desk.domain, all)),
                 Err(error) => not_told(it, &error),
             },
-            Kind::Dispute => self.look_at_dispute(it, id, deposit, &others).await,
+            Kind::Dispute => self.look_at_dispute(it, id, deposit, all).await,
         }
     }
 
@@ -190,7 +188,7 @@ impl Worker {
         it: &Return,
         id: &str,
         deposit: &Deposit,
-        others: &[Return],
+        all: &[Return],
     ) -> Event {
         if deposit.paid.is_none() {
             // Perhaps verify has not answered yet; what a person looks at is not paid.
@@ -198,7 +196,7 @@ impl Worker {
             let nothing_paid = claimed(id, Err(Reason::NothingPaid));
             return if is_seen_to { nothing_paid } else { Event::NotTold };
         }
-        match self.dispute_said(id, deposit, others).await {
+        match self.dispute_said(it, id, deposit, all).await {
             Ok((said, has_others)) => {
                 claimed(id, judge_dispute(it, &said, self.desk.domain, has_others))
             }
@@ -209,9 +207,10 @@ impl Worker {
     /// What Paystack says of a dispute, and whether money may have gone back by anything else.
     async fn dispute_said(
         &self,
+        it: &Return,
         id: &str,
         deposit: &Deposit,
-        others: &[Return],
+        all: &[Return],
     ) -> Result<(DisputeSaid, bool), paystack::Error> {
         let said = self.paystack.fetch_dispute(id).await?;
         // Asked after the dispute, so that what reversed the payment is there.
@@ -219,7 +218,7 @@ impl Worker {
             Some(of) if said.is_told_by_payment() => self.paystack.refunds_of(of).await?,
             Some(_) | None => Vec::new(),
         };
-        let has_others = has_others(others, &listed);
+        let has_others = has_others(it, all, &listed);
         Ok((said, has_others))
     }
 

@@ -142,11 +142,12 @@ impl DisputeSaid {
     }
 }
 
-/// Whether money of a payment may have gone back by anything but one dispute: by another of our
-/// returns, or by a refund that Paystack lists, perhaps one that we have not heard of.
+/// Whether money of a payment may have gone back by anything but one dispute: by another of `all`
+/// returns of it, or by a refund that Paystack lists, perhaps one that we have not heard of.
 #[must_use]
-pub fn has_others(others: &[Return], listed: &[RefundSaid]) -> bool {
-    others.iter().any(|it| !matches!(it.state, State::Kept | State::Refused))
+pub fn has_others(dispute: &Return, all: &[Return], listed: &[RefundSaid]) -> bool {
+    let is_other = |it: &Return| it.return_id != dispute.return_id;
+    all.iter().any(|it| is_other(it) && !matches!(it.state, State::Kept | State::Refused))
         || listed.iter().any(|it| it.status.as_deref() != Some("failed"))
 }
 
@@ -177,7 +178,8 @@ pub fn judge_refund(ours: &Return, said: &RefundSaid, domain: Domain) -> Word {
     }
 }
 
-/// What a refund is about that somebody made at Paystack itself, and how it stands.
+/// What a refund is about that somebody made at Paystack itself, and how it stands. `all` are the
+/// returns of its payment.
 ///
 /// # Errors
 /// Why it cannot be booked by itself. One more reason is a dispute: what its merchant agreed to give
@@ -186,10 +188,10 @@ pub fn judge_found_refund(
     ours: &Return,
     said: &RefundSaid,
     domain: Domain,
-    others: &[Return],
+    all: &[Return],
 ) -> Result<Claim, Reason> {
     let is_contested = |it: &Return| it.kind == Kind::Dispute && it.state != State::Kept;
-    if ours.state == State::Noticed && others.iter().any(is_contested) {
+    if ours.state == State::Noticed && all.iter().any(is_contested) {
         return Err(Reason::Unclear);
     }
     refund(ours, said, domain)

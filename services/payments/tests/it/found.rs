@@ -1,24 +1,21 @@
 //! Refunds that somebody made at Paystack itself, and that nobody asked us for.
 
 use primitives::System;
-use reqwest::StatusCode;
+use reqwest::Method;
 use sandbox::faults::{Fault, Plan};
-use sandbox::paystack::model::{Attempt, Claim, Outcome, Status, Verdict};
-use serde_json::{Value, json};
+use sandbox::paystack::model::{Claim, Status, Verdict};
+use serde_json::json;
 use testkit::eventually;
 
 use crate::returns::{SIGNED, credited, decline, operator, refund, until};
+use crate::review::too_little;
 use crate::store::{self, StoredReturn};
-use crate::world::{BOUND, KEY, World};
+use crate::world::{BOUND, World};
 
 /// Makes a refund as somebody does in Paystack's dashboard; says under which id.
 async fn refund_there(world: &World, reference: &str, minor: u64) -> String {
-    let url = format!("{}/refund", world.sandbox.paystack_base_url());
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let asked = json!({ "transaction": reference, "amount": minor });
-    let sent = client.post(url).bearer_auth(KEY).json(&asked).send().await.unwrap();
-    assert_eq!(sent.status(), StatusCode::OK);
-    let said: Value = sent.json().await.unwrap();
+    let said = world.call_paystack(Method::POST, "refund", &asked).await;
     said["data"]["id"].to_string()
 }
 
@@ -139,18 +136,13 @@ async fn a_payment_that_one_reversed_does_not_say_that_a_dispute_was_lost() {
 
 #[tokio::test]
 async fn of_what_no_wallet_has_it_is_taken_from_the_suspense_account() {
-    let world = World::started().await;
-    let (account_id, started) = world.checkout().await;
-    let attempt = Attempt { other_amount: Some(4_999), ..Attempt::new(Outcome::Success) };
-    world.sandbox.pay(&started.reference, attempt).unwrap();
-    world.until("review").await;
-    world.until_put_aside().await;
-    refund_there(&world, &started.reference, 4_999).await;
+    let (world, account_id, reference) = too_little().await;
+    refund_there(&world, &reference, 4_999).await;
     until(&world, "returned").await;
     assert_eq!(world.ledger.system(System::Suspense), 0);
     assert_eq!(world.ledger.system(System::PaystackClearing), 0);
     assert_eq!(world.ledger.balance(account_id), 0);
-    let accepted = operator(&world).await.accept(&started.reference, None, SIGNED).await.unwrap();
+    let accepted = operator(&world).await.accept(&reference, None, SIGNED).await.unwrap();
     assert!(accepted.is_err(), "it is the payer's again: {accepted:?}");
     world.finish().await;
 }

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use payments::operate::{Operator, Refused};
 use primitives::{AccountId, System};
+use reqwest::Method;
 use sandbox::faults::{Fault, Plan};
-use sandbox::paystack::model::{Attempt, Claim, Outcome, RefundStatus, Verdict};
+use sandbox::paystack::model::{Claim, RefundStatus, Verdict};
 use serde_json::json;
 use testkit::eventually;
 
+use crate::review::too_little;
 use crate::store::{self, StoredReturn};
-use crate::world::{BOUND, KEY, World};
+use crate::world::{BOUND, World};
 
 pub(crate) const SIGNED: (&str, &str) = ("ada@example.com", "the customer asked, ticket 9");
 
@@ -222,19 +224,14 @@ async fn an_end_while_paystack_is_asked_for_a_refund_makes_no_second_one() {
 
 #[tokio::test]
 async fn what_no_wallet_has_is_refunded_from_the_suspense_account() {
-    let world = World::started().await;
-    let (account_id, started) = world.checkout().await;
-    let attempt = Attempt { other_amount: Some(4_999), ..Attempt::new(Outcome::Success) };
-    world.sandbox.pay(&started.reference, attempt).unwrap();
-    world.until("review").await;
-    world.until_put_aside().await;
+    let (world, account_id, reference) = too_little().await;
     let operator = operator(&world).await;
-    let too_early = operator.refund(&started.reference, None, false, SIGNED).await.unwrap();
+    let too_early = operator.refund(&reference, None, false, SIGNED).await.unwrap();
     assert_eq!(too_early, Err(Refused::NotRefundable("review")));
-    operator.reject(&started.reference, SIGNED).await.unwrap().unwrap();
-    let part = operator.refund(&started.reference, Some(1), false, SIGNED).await.unwrap();
+    operator.reject(&reference, SIGNED).await.unwrap().unwrap();
+    let part = operator.refund(&reference, Some(1), false, SIGNED).await.unwrap();
     assert_eq!(part, Err(Refused::TooMuch(4_999)));
-    refund(&world, &started.reference).await;
+    refund(&world, &reference).await;
     until(&world, "returned").await;
     assert_eq!(world.ledger.system(System::Suspense), 0);
     assert_eq!(world.ledger.system(System::PaystackClearing), 0);
@@ -249,11 +246,7 @@ pub(crate) async fn decline(world: &World, id: u64) {
         "resolution": "declined", "message": "it was delivered", "refund_amount": 0,
         "uploaded_filename": "proof.pdf",
     });
-    let url = format!("{}/dispute/{id}/resolve", world.sandbox.paystack_base_url());
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let sent = client.put(url).bearer_auth(KEY).json(&answer).send().await.unwrap();
-    let (status, text) = (sent.status(), sent.text().await.unwrap());
-    assert!(status.is_success(), "{text}");
+    world.call_paystack(Method::PUT, &format!("dispute/{id}/resolve"), &answer).await;
 }
 
 #[tokio::test]

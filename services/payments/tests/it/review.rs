@@ -11,7 +11,7 @@ use crate::world::{BOUND, World};
 const SIGNED: (&str, &str) = ("ada@example.com", "the customer called, ticket 7");
 
 /// A deposit of 50 naira of which 49.99 were paid, in review and put aside.
-async fn too_little() -> (World, AccountId, String) {
+pub(crate) async fn too_little() -> (World, AccountId, String) {
     let world = World::started().await;
     let (account_id, started) = world.checkout().await;
     let attempt = Attempt { other_amount: Some(4_999), ..Attempt::new(Outcome::Success) };

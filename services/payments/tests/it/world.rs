@@ -15,9 +15,10 @@ use primitives::{AccountId, Currency, DepositId, System, Timestamp};
 use proto_events::convert::WireId as _;
 use proto_events::payments::v1::{self as wire, DepositStarted, StartDeposit};
 use proto_events::subjects;
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use sandbox::Sandbox;
 use sandbox::paystack::model::{Attempt, Outcome};
+use serde_json::Value;
 use sqlx::PgPool;
 use testkit::{Database, Nats, eventually};
 use tokio::runtime::Runtime;
@@ -336,6 +337,15 @@ impl World {
             .await
             .unwrap()
             .status()
+    }
+
+    /// Calls Paystack as its dashboard does, behind our back; says what it answered.
+    pub(crate) async fn call_paystack(&self, method: Method, path: &str, body: &Value) -> Value {
+        let url = format!("{}/{path}", self.sandbox.paystack_base_url());
+        let sent = self.http.request(method, url).bearer_auth(KEY).json(body).send().await.unwrap();
+        let (status, text) = (sent.status(), sent.text().await.unwrap());
+        assert_eq!(status, StatusCode::OK, "{text}");
+        serde_json::from_str(&text).unwrap()
     }
 
     /// Waits until what was paid and not credited is on the suspense account.

@@ -122,6 +122,10 @@ impl World {
         }
     }
 
+    fn returns_of(&self, n: usize) -> Vec<Return> {
+        self.cases[n].returns.iter().map(|(it, _)| it.clone()).collect()
+    }
+
     fn unclaimed_minor(&self, n: usize, except: Option<ReturnId>) -> u64 {
         let case = &self.cases[n];
         let others =
@@ -256,9 +260,7 @@ impl World {
             };
             let n = self.of_transaction(&it).filter(|n| is_paid_so(&self.cases[*n]));
             let (Some(n), Some(id)) = (n, said.id.clone()) else { continue };
-            let known: Vec<Return> =
-                self.cases[n].returns.iter().map(|(it, _)| it.clone()).collect();
-            if is_known(&known, &said) {
+            if is_known(&self.returns_of(n), &said) {
                 continue;
             }
             let deposit = &self.cases[n].deposit;
@@ -494,19 +496,14 @@ impl World {
 
     fn look_at(&mut self, n: usize, it: &Return) -> Event {
         let id = it.provider_id.clone().expect("it is looked at by its id");
-        let others: Vec<Return> = self.cases[n]
-            .returns
-            .iter()
-            .map(|(other, _)| other.clone())
-            .filter(|other| other.return_id != it.return_id)
-            .collect();
+        let all = self.returns_of(n);
         let disagrees =
             |reason| Event::Told { provider_id: id.clone(), word: Word::Disagrees(reason) };
         if it.kind.is_refund() {
             return match self.call(Call::FetchRefund(id.clone())) {
                 (Some(Ok(data)), _) if it.kind == Kind::FoundRefund => {
                     let said = RefundSaid::read(object(&data));
-                    let judged = judge_found_refund(it, &said, Domain::Test, &others);
+                    let judged = judge_found_refund(it, &said, Domain::Test, &all);
                     judged.map_or_else(disagrees, |claim| Event::Claimed { claim })
                 }
                 (Some(Ok(data)), _) => told(it, &data),
@@ -526,10 +523,10 @@ impl World {
         let said = DisputeSaid::read(object(&data));
         let mut listed = Vec::new();
         if said.is_told_by_payment() {
-            let Some(all) = self.list_refunds(("transaction", of)) else { return Event::NotTold };
-            listed = all.iter().map(|it| RefundSaid::read(object(it))).collect();
+            let Some(found) = self.list_refunds(("transaction", of)) else { return Event::NotTold };
+            listed = found.iter().map(|it| RefundSaid::read(object(it))).collect();
         }
-        let judged = judge_dispute(it, &said, Domain::Test, has_others(&others, &listed));
+        let judged = judge_dispute(it, &said, Domain::Test, has_others(it, &all, &listed));
         judged.map_or_else(disagrees, |claim: Contested| Event::Claimed { claim })
     }
 
